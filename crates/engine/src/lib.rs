@@ -1,0 +1,1 @@
+//! Sequences, scheduling, sampling and the step loop: commands in, events out

@@ -1,0 +1,1 @@
+//! MXFP4 and bf16 codes, safetensors containers, model configuration and checkpoints on disk

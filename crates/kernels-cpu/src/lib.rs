@@ -1,0 +1,1 @@
+//! SIMD kernels, ISA witness, thread pool and the CPU backend

@@ -1,0 +1,1 @@
+//! Weights bound to named fields, the forward program and the memory plan

@@ -1,0 +1,1 @@
+//! Every op case, run against any backend

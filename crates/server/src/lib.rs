@@ -1,0 +1,1 @@
+//! HTTP, streaming, admission, and the mapping between api, harmony and engine

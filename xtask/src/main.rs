@@ -1,0 +1,3 @@
+//! Build and test tasks of the project.
+
+fn main() {}
