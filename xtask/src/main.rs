@@ -1,3 +1,49 @@
-//! Build and test tasks of the project.
+//! Build and test tasks of the project. `cargo xtask help` lists them.
 
-fn main() {}
+mod clients;
+mod layers;
+mod steps;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build and test tasks of Sostenuto")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs what the tests need and runs everything; what the continuous integration runs.
+    Test {
+        /// Run only the steps whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Checks the tree: crate layers, file lengths, machine paths.
+    Tidy,
+    /// Prints the layer table of ARCHITECTURE.md.
+    Layers,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Test { only } => steps::run_all(only.as_deref()),
+        Task::Tidy => tidy::check(),
+        Task::Layers => {
+            print!("{}", layers::markdown());
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
