@@ -1,1 +1,54 @@
-//! Sequences, scheduling, sampling and the step loop: commands in, events out
+//! Sequences, scheduling, sampling and the step loop: commands in, events out.
+//!
+//! The engine sees token ids, counts and block numbers; no text, JSON, HTTP or tensor. One owner thread drives an
+//! [`Executor`]; everyone else holds an [`EngineHandle`] and talks to it through a bounded inbox.
+//!
+//! Layers, each usable without the one above it:
+//!
+//! | Part | Knows | Must not know |
+//! |---|---|---|
+//! | [`BlockPool`], [`Scheduler`], [`StepPlan`], [`StepOutput`] | sequences, blocks, rings, rows | logits, threads, clock |
+//! | [`Sampler`] | one row's logits and its parameters | other rows, sequences, time |
+//! | [`EngineCore`] | scheduler, executor and sampler: one step at a time | threads, clock, sinks |
+//! | [`Engine`], [`EngineHandle`] | the owner thread, sinks, shutdown | what a step does |
+//!
+//! A row never depends on its company: an executor must compute each row alone, and a sampled token is drawn
+//! from a generator keyed by (seed, position). So batch size, chunking and order of arrival change no token.
+//!
+//! Every accepted request ends with exactly one [`Event::Finished`] or [`Event::Failed`].
+
+mod block_pool;
+mod core;
+mod engine;
+mod error;
+mod event;
+mod executor;
+mod inbox;
+mod limits;
+mod owner;
+mod plan;
+mod queue;
+mod request;
+mod sampler;
+mod scheduler;
+mod sequence;
+mod stats;
+pub mod testing;
+
+pub use block_pool::{BlockId, BlockPool};
+pub use core::{EngineCore, StepReport};
+pub use engine::{Engine, EngineHandle, ShutdownMode};
+pub use error::{EngineError, ExecutorError, QueueResource, StartError, SubmitError};
+pub use event::{Event, EventSink, FinishReason, RequestEvent, SinkClosed, TokenEvent, Usage};
+pub use executor::Executor;
+pub use limits::{
+    BLOCK_SLOTS, EngineOptions, ExecutorLimits, MAX_LOGIT_BIAS_ENTRIES, MAX_LOGIT_BIAS_VALUE, MAX_PENALTY,
+    MAX_QUEUED_PROMPT_TOKENS, MAX_QUEUED_REQUESTS, MAX_REPETITION_PENALTY, MAX_STOP_TOKENS, MAX_TEMPERATURE,
+    MAX_TOP_LOGPROBS,
+};
+pub use plan::{RowOutput, SampleError, SampledToken, ScheduledSequence, StepOutput, StepPlan};
+pub use queue::QueueLoad;
+pub use request::{GenerateRequest, RequestId, RequestRules, SamplingParams, ValidRequest};
+pub use sampler::{Sampler, SamplerRow, TokenCounts, philox4x32, uniform};
+pub use scheduler::{Scheduler, Totals};
+pub use stats::EngineStats;
