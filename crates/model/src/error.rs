@@ -1,0 +1,21 @@
+//! Errors of loading a model.
+
+use sostenuto_ops::DeviceError;
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The device refused.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A limit can't be kept.
+    #[error("{field} is {value}; {rule}")]
+    Limit {
+        /// Field of [`crate::ModelLimits`].
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// What it must be.
+        rule: String,
+    },
+}

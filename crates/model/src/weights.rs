@@ -1,0 +1,146 @@
+//! Weights bound once to named fields.
+
+use sostenuto_formats::{Checkpoint, LayerWeight, ModelConfig, WeightRef};
+use sostenuto_ops::{Backend, WeightData, WeightFormat, WeightId, WeightSpec};
+
+use crate::error::ModelError;
+
+/// Every weight of the model, on the device.
+#[derive(Clone, Debug)]
+pub(crate) struct Weights {
+    /// bf16 `[vocab_size, hidden_size]`.
+    pub(crate) embedding: WeightId,
+    /// One entry per transformer layer.
+    pub(crate) layers: Vec<LayerWeights>,
+    /// bf16 `[hidden_size]`.
+    pub(crate) final_norm: WeightId,
+    /// bf16 `[vocab_size, hidden_size]`.
+    pub(crate) unembedding: WeightId,
+}
+
+/// The weights of one transformer layer.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerWeights {
+    pub(crate) attention_norm: WeightId,
+    pub(crate) qkv_weight: WeightId,
+    pub(crate) qkv_bias: WeightId,
+    pub(crate) sinks: WeightId,
+    pub(crate) out_weight: WeightId,
+    pub(crate) out_bias: WeightId,
+    pub(crate) mlp_norm: WeightId,
+    pub(crate) router_weight: WeightId,
+    pub(crate) router_bias: WeightId,
+    pub(crate) gate_up_weight: WeightId,
+    pub(crate) gate_up_bias: WeightId,
+    pub(crate) down_weight: WeightId,
+    pub(crate) down_bias: WeightId,
+}
+
+/// A layer's weights, in the order of [`LayerWeights`]' fields. An MXFP4 weight's scales travel with its blocks.
+const LAYER_WEIGHTS: [LayerWeight; 13] = [
+    LayerWeight::AttnNorm,
+    LayerWeight::QkvWeight,
+    LayerWeight::QkvBias,
+    LayerWeight::Sinks,
+    LayerWeight::OutWeight,
+    LayerWeight::OutBias,
+    LayerWeight::MlpNorm,
+    LayerWeight::RouterWeight,
+    LayerWeight::RouterBias,
+    LayerWeight::GateUpBlocks,
+    LayerWeight::GateUpBias,
+    LayerWeight::DownBlocks,
+    LayerWeight::DownBias,
+];
+
+/// Every weight that a device is handed.
+pub(crate) fn all(config: &ModelConfig) -> impl Iterator<Item = WeightRef> + use<> {
+    let layers = config.num_hidden_layers;
+    let of_layer = |layer| LAYER_WEIGHTS.into_iter().map(move |weight| WeightRef::Layer(layer, weight));
+    [WeightRef::Embedding, WeightRef::FinalNorm, WeightRef::Unembedding]
+        .into_iter()
+        .chain((0..layers).flat_map(of_layer))
+}
+
+/// How a device is told of a weight.
+pub(crate) fn spec(reference: WeightRef, config: &ModelConfig) -> WeightSpec {
+    use LayerWeight::{DownBias, GateUpBias};
+    let (_, shape) = reference.dtype_and_shape(config);
+    let name = match reference {
+        WeightRef::Layer(layer, weight) => format!("{weight:?} of layer {layer}"),
+        outer => format!("{outer:?}"),
+    };
+    match (reference, shape.as_slice()) {
+        (_, &[len]) => WeightSpec::vector(name, len),
+        (WeightRef::Layer(_, GateUpBias | DownBias), &[experts, width]) => {
+            WeightSpec { name, format: WeightFormat::Bf16, experts, out_features: 1, in_features: width }
+        }
+        (_, &[out_features, in_features]) => WeightSpec::matrix(name, out_features, in_features),
+        (_, &[experts, out_features, mx_blocks, bytes]) => WeightSpec {
+            name,
+            format: WeightFormat::Mxfp4,
+            experts,
+            out_features,
+            in_features: mx_blocks * bytes * 2,
+        },
+        (_, shape) => unreachable!("{name} has {} dimensions", shape.len()),
+    }
+}
+
+impl Weights {
+    /// Hands every weight of a checkpoint to the device.
+    pub(crate) fn load(checkpoint: &Checkpoint, backend: &mut dyn Backend) -> Result<Self, ModelError> {
+        let config = checkpoint.config();
+        let mut load = |reference| -> Result<WeightId, ModelError> {
+            Ok(backend.load_weight(spec(reference, config), data(checkpoint, reference))?)
+        };
+        Ok(Self {
+            embedding: load(WeightRef::Embedding)?,
+            final_norm: load(WeightRef::FinalNorm)?,
+            unembedding: load(WeightRef::Unembedding)?,
+            layers: (0..config.num_hidden_layers)
+                .map(|layer| LayerWeights::load(|weight| load(WeightRef::Layer(layer, weight))))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl LayerWeights {
+    fn load(mut load: impl FnMut(LayerWeight) -> Result<WeightId, ModelError>) -> Result<Self, ModelError> {
+        let mut ids = [WeightId(0); LAYER_WEIGHTS.len()];
+        for (id, weight) in ids.iter_mut().zip(LAYER_WEIGHTS) {
+            *id = load(weight)?;
+        }
+        let [attention_norm, qkv_weight, qkv_bias, sinks, out_weight, out_bias, mlp_norm, rest @ ..] = ids;
+        let [router_weight, router_bias, gate_up_weight, gate_up_bias, down_weight, down_bias] = rest;
+        Ok(Self {
+            attention_norm,
+            qkv_weight,
+            qkv_bias,
+            sinks,
+            out_weight,
+            out_bias,
+            mlp_norm,
+            router_weight,
+            router_bias,
+            gate_up_weight,
+            gate_up_bias,
+            down_weight,
+            down_bias,
+        })
+    }
+}
+
+/// The bytes of a weight.
+fn data(checkpoint: &Checkpoint, reference: WeightRef) -> WeightData {
+    let bytes = |reference| checkpoint.weight(reference).into_iter().map(|view| view.bytes).collect();
+    let scales = match reference {
+        WeightRef::Layer(layer, LayerWeight::GateUpBlocks) => Some((layer, LayerWeight::GateUpScales)),
+        WeightRef::Layer(layer, LayerWeight::DownBlocks) => Some((layer, LayerWeight::DownScales)),
+        _ => None,
+    };
+    WeightData {
+        values: bytes(reference),
+        scales: scales.map_or_else(Vec::new, |(layer, weight)| bytes(WeightRef::Layer(layer, weight))),
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of the model on real devices.
+
+mod golden;
+mod invariance;
+mod plan;
+mod rope;
+mod support;

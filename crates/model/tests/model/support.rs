@@ -1,0 +1,89 @@
+//! Goldens, devices, and a sequence that is fed in chunks.
+
+use std::path::PathBuf;
+
+use sostenuto_formats::{Checkpoint, Loading};
+use sostenuto_model::{Model, ModelLimits};
+use sostenuto_ops::scalar::ScalarBackend;
+use sostenuto_ops::{Backend, KvDtype, StepInputs};
+
+/// Most rows of one test step.
+pub(crate) const MAX_STEP_ROWS: usize = 704;
+
+/// Folder of the golden logits.
+pub(crate) fn golden_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tools/golden/logits")
+}
+
+/// Opens a committed checkpoint; `layout` is `hf` or `original`.
+pub(crate) fn checkpoint(name: &str, layout: &str) -> Checkpoint {
+    let folder = golden_folder().join("checkpoints").join(name);
+    let folder = if layout == "original" { folder.join("original") } else { folder };
+    Checkpoint::open(&folder, Loading::Read).unwrap()
+}
+
+/// The reference device.
+pub(crate) fn scalar() -> Box<dyn Backend> {
+    Box::new(ScalarBackend::new())
+}
+
+/// A model for one or two sequences of at most `MAX_STEP_ROWS` tokens.
+pub(crate) fn load(checkpoint: &Checkpoint, backend: Box<dyn Backend>) -> Model {
+    let limits = ModelLimits {
+        max_step_rows: MAX_STEP_ROWS,
+        max_logit_rows: 8,
+        max_sequences: 2,
+        max_context: 1024,
+        kv_tokens: 2048,
+        kv_dtype: KvDtype::F32,
+    };
+    Model::load(checkpoint, backend, &limits).unwrap()
+}
+
+/// One sequence: it owns a ring and scattered blocks.
+pub(crate) struct Sequence {
+    ring: u32,
+    blocks: Vec<u32>,
+    computed: usize,
+}
+
+impl Sequence {
+    /// Ring `ring`, and every second block so that a table mistaken for a range shows.
+    pub(crate) fn new(ring: u32) -> Self {
+        Self { ring, blocks: (0..64).map(|block| 2 * ((block * 5) % 64) + ring).collect(), computed: 0 }
+    }
+
+    /// Runs `ids` after what was computed before and returns the logits of the last `last_k` of them.
+    pub(crate) fn feed(&mut self, model: &mut Model, ids: &[u32], last_k: usize) -> Vec<Vec<f32>> {
+        let rows = ids.len() as u32;
+        let positions: Vec<u32> = (self.computed as u32..self.computed as u32 + rows).collect();
+        let logit_rows: Vec<u32> = (rows - last_k as u32..rows).collect();
+        model
+            .forward(&StepInputs {
+                token_ids: ids,
+                positions: &positions,
+                sequences: &vec![0; ids.len()],
+                rings: &[self.ring],
+                block_tables: &self.blocks,
+                block_table_offsets: &[0, self.blocks.len() as u32],
+                logit_rows: &logit_rows,
+            })
+            .unwrap();
+        self.computed += ids.len();
+        let vocab_size = model.config().vocab_size;
+        (0..last_k)
+            .map(|row| {
+                let mut logits = vec![0.0; vocab_size];
+                model.read_logits(row, &mut logits).unwrap();
+                logits
+            })
+            .collect()
+    }
+}
+
+/// Index of the largest logit, the lowest where equal.
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
+    let best =
+        logits.iter().enumerate().fold(0, |best, (i, &value)| if value > logits[best] { i } else { best });
+    best as u32
+}
