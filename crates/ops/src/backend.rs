@@ -1,0 +1,107 @@
+//! The device boundary.
+
+use crate::op::Program;
+use crate::registry::ContractError;
+use crate::spec::{BufferId, BufferSpec, KvSpec, ProgramId, WeightData, WeightId, WeightSpec};
+use crate::step::StepInputs;
+
+/// How a backend trades accuracy for speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 activations and exact weights: the reference for comparisons.
+    Exact,
+    /// The default for use: activations may be quantised where the backend documents it.
+    Fast,
+}
+
+/// The kernel a backend chose for an op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelChoice {
+    /// Op name.
+    pub op: &'static str,
+    /// Kernel name, such as `f32_mf4w_moe_gate_up_swiglu_avx2`.
+    pub kernel: &'static str,
+}
+
+/// What a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// Such as `cpu` or `scalar`.
+    pub name: &'static str,
+    /// Instruction set or device, such as `avx2`.
+    pub device: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Numeric mode.
+    pub precision: Precision,
+    /// The kernel of each op.
+    pub kernels: Vec<KernelChoice>,
+}
+
+/// Bytes a device holds, by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Weights, copied or adopted.
+    pub weights: usize,
+    /// Activation buffers.
+    pub buffers: usize,
+    /// KV store.
+    pub kv: usize,
+    /// Kernels' scratch.
+    pub scratch: usize,
+}
+
+/// What can go wrong on a device.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A spec, program or step breaks the contract: a bug above the device.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    /// The device has no room.
+    #[error("out of device memory for {what}: {needed} bytes needed")]
+    OutOfMemory {
+        /// What was to be held.
+        what: String,
+        /// Its size in bytes.
+        needed: usize,
+    },
+}
+
+/// A device that runs programs. One owner thread drives it.
+pub trait Backend: Send {
+    /// Name, device and kernels.
+    fn info(&self) -> BackendInfo;
+
+    /// Bytes held at present.
+    fn memory(&self) -> DeviceMemory;
+
+    /// Allocates a zeroed activation buffer.
+    fn create_buffer(&mut self, spec: BufferSpec) -> Result<BufferId, DeviceError>;
+
+    /// Takes a weight: copies it to the device, repacks it, or keeps the shared bytes.
+    fn load_weight(&mut self, spec: WeightSpec, data: WeightData) -> Result<WeightId, DeviceError>;
+
+    /// Allocates the KV store. Called once, before [`Backend::compile`].
+    fn create_kv(&mut self, spec: KvSpec) -> Result<(), DeviceError>;
+
+    /// Checks a program against the specs of everything it names and prepares it; allocates all scratch that
+    /// [`Backend::submit`] needs.
+    fn compile(&mut self, program: Program) -> Result<ProgramId, DeviceError>;
+
+    /// Runs one step. Allocates nothing. Results are readable when the call returns or at the next
+    /// [`Backend::read`], whichever the device prefers.
+    fn submit(&mut self, program: ProgramId, step: &StepInputs<'_>) -> Result<(), DeviceError>;
+
+    /// Copies whole rows of an f32 buffer from the host, from `first_row` on.
+    fn write(&mut self, buffer: BufferId, first_row: usize, values: &[f32]) -> Result<(), DeviceError>;
+
+    /// Copies whole rows of an f32 buffer to the host, from `first_row` on, after all submitted steps.
+    fn read(&mut self, buffer: BufferId, first_row: usize, values: &mut [f32]) -> Result<(), DeviceError>;
+
+    /// Like [`Backend::write`], for a u32 buffer.
+    fn write_u32(&mut self, buffer: BufferId, first_row: usize, values: &[u32]) -> Result<(), DeviceError>;
+
+    /// Like [`Backend::read`], for a u32 buffer.
+    fn read_u32(&mut self, buffer: BufferId, first_row: usize, values: &mut [u32])
+    -> Result<(), DeviceError>;
+}
