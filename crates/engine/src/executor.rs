@@ -1,4 +1,9 @@
-//! What the engine asks of the model.
+//! What the engine asks of the model, and how [`Model`] answers.
+
+use std::sync::Arc;
+
+use sostenuto_model::Model;
+use sostenuto_ops::DeviceError;
 
 use crate::error::ExecutorError;
 use crate::limits::ExecutorLimits;
@@ -24,4 +29,42 @@ pub trait Executor: Send + 'static {
     /// # Errors
     /// As for [`Executor::execute`].
     fn logits(&mut self, logit_row: usize, out: &mut [f32]) -> Result<(), ExecutorError>;
+}
+
+/// The rings have room for a whole step of one sequence, so a chunk is bounded by the step alone.
+impl Executor for Model {
+    fn vocab_size(&self) -> usize {
+        self.config().vocab_size
+    }
+
+    fn limits(&self) -> ExecutorLimits {
+        let limits = Model::limits(self);
+        ExecutorLimits {
+            max_step_rows: limits.max_step_rows,
+            max_logit_rows: limits.max_logit_rows,
+            max_chunk: limits.max_step_rows,
+            max_sequences: limits.max_sequences,
+            max_context: limits.max_context,
+            num_blocks: limits.num_blocks(),
+        }
+    }
+
+    fn execute(&mut self, plan: &StepPlan) -> Result<(), ExecutorError> {
+        Ok(self.forward(&plan.inputs())?)
+    }
+
+    fn logits(&mut self, logit_row: usize, out: &mut [f32]) -> Result<(), ExecutorError> {
+        Ok(self.read_logits(logit_row, out)?)
+    }
+}
+
+impl From<DeviceError> for ExecutorError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            // Refused before anything ran: weights and memory are as before.
+            DeviceError::Contract(_) => Self::Step { source: Arc::new(error) },
+            // Steps allocate nothing, so a device that asks for memory in one is in no known state.
+            DeviceError::OutOfMemory { .. } => Self::Device { source: Arc::new(error) },
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::error::StartError;
 
 /// Slots (token places) of one KV block.
-pub const BLOCK_SLOTS: usize = 16;
+pub const BLOCK_SLOTS: usize = sostenuto_ops::KV_BLOCK_SLOTS;
 /// Most requests that wait to run; the next one is refused with [`crate::SubmitError::QueueFull`].
 pub const MAX_QUEUED_REQUESTS: usize = 256;
 /// Most prompt tokens of all waiting requests together.

@@ -1,5 +1,7 @@
 //! What goes into a step and what comes out of it.
 
+use sostenuto_ops::StepInputs;
+
 /// A sequence's part in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScheduledSequence {
@@ -13,7 +15,7 @@ pub struct ScheduledSequence {
 
 /// One step's rows, flat. Reused from step to step; holds its capacity.
 ///
-/// Rows of one sequence are adjacent and their positions ascend by one. The fields mirror `ops::StepInputs`.
+/// Rows of one sequence are adjacent and their positions ascend by one. The fields mirror [`StepInputs`].
 #[derive(Clone, Debug, Default)]
 pub struct StepPlan {
     /// Token id of each row.
@@ -52,6 +54,19 @@ impl StepPlan {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.token_ids.len()
+    }
+
+    /// The rows as a device takes them.
+    pub fn inputs(&self) -> StepInputs<'_> {
+        StepInputs {
+            token_ids: &self.token_ids,
+            positions: &self.positions,
+            sequences: &self.sequences,
+            rings: &self.rings,
+            block_tables: &self.block_tables,
+            block_table_offsets: &self.block_table_offsets,
+            logit_rows: &self.logit_rows,
+        }
     }
 
     /// Block table of a sequence of the step.

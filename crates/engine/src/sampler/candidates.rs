@@ -34,7 +34,7 @@ impl Candidates {
     pub(super) fn fill(&mut self, logits: &[f32]) {
         self.entries.clear();
         let tokens = (0_u32..).zip(logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY);
-        // No token has two zeros of different rank.
+        // Adding 0 turns −0 into 0, so that both rank the same.
         self.entries.extend(tokens.map(|(id, &logit)| Candidate { logit: logit + 0.0, weight: 0.0, id }));
     }
 

@@ -1,4 +1,8 @@
 //! Tests of the engine through its public interface.
 
+mod mixes;
+mod requests;
+mod sampling;
+mod scheduling;
 mod support;
 mod threads;

@@ -6,15 +6,65 @@ use std::time::Duration;
 use sostenuto_engine::testing::HashExecutor;
 use sostenuto_engine::{
     EngineCore, EngineHandle, EngineOptions, Event, ExecutorLimits, FinishReason, GenerateRequest,
-    RequestEvent, RequestId,
+    RequestEvent, RequestId, philox4x32,
 };
 
 /// Long enough that only a hang reaches it.
 pub(crate) const HANG: Duration = Duration::from_secs(20);
 
+/// Seeded numbers for a test.
+pub(crate) struct Random {
+    seed: u32,
+    draws: u32,
+}
+
+impl Random {
+    pub(crate) fn new(seed: u32) -> Self {
+        Self { seed, draws: 0 }
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.draws += 1;
+        philox4x32([self.draws, 0, 0, 0], [self.seed, 0x7e57])[0] as usize % end
+    }
+
+    pub(crate) fn range(&mut self, range: std::ops::RangeInclusive<usize>) -> usize {
+        range.start() + self.below(range.end() - range.start() + 1)
+    }
+
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
 /// A core over a plain hash executor.
 pub(crate) fn core(vocab_size: usize, limits: ExecutorLimits) -> EngineCore<HashExecutor> {
     EngineCore::new(HashExecutor::new(vocab_size, limits), &EngineOptions::default()).unwrap()
+}
+
+/// Queues a request that keeps the rules.
+pub(crate) fn enqueue(core: &mut EngineCore<HashExecutor>, id: u64, request: GenerateRequest) {
+    let request = core.rules().check(request).unwrap();
+    core.submit(RequestId(id), request).unwrap();
+}
+
+/// Steps until nothing is left to do.
+pub(crate) fn run_to_idle(core: &mut EngineCore<HashExecutor>) -> Vec<RequestEvent> {
+    let mut events = Vec::new();
+    for _ in 0..10_000 {
+        if core.scheduler().is_idle() {
+            return events;
+        }
+        core.step(&mut events).unwrap();
+    }
+    panic!("the core is not idle after 10,000 steps");
+}
+
+/// Events of a request that runs alone.
+pub(crate) fn solo(vocab_size: usize, limits: ExecutorLimits, request: GenerateRequest) -> Vec<Event> {
+    let mut core = core(vocab_size, limits);
+    enqueue(&mut core, 0, request);
+    of(RequestId(0), &run_to_idle(&mut core))
 }
 
 /// Submits to a handle and returns the id and where the events arrive.
