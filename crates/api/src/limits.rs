@@ -32,11 +32,10 @@ macro_rules! limits {
 }
 
 limits! {
-    CONNECTIONS: "connections", 4_096, "connections", 0, "", "Open connections; further ones are closed at once.";
+    CONNECTIONS: "connections", 4_096, "connections", 0, "", "Open connections; further ones wait to be accepted.";
     HEADER_BYTES: "header_bytes", 32 * 1024, "bytes", 431, "", "Request line and header fields together.";
     HEADER_FIELDS: "header_fields", 64, "fields", 431, "", "Header fields of a request.";
-    HEADER_SECONDS: "header_seconds", 10, "seconds", 0, "", "From the first byte of a request to the end of its header.";
-    IDLE_SECONDS: "idle_seconds", 75, "seconds", 0, "", "A connection without a request in progress.";
+    HEADER_SECONDS: "header_seconds", 10, "seconds", 0, "", "From the connection's opening, or the end of the answer before, to the end of a request's header.";
     BODY_BYTES: "body_bytes", 4 * 1024 * 1024, "bytes", 413, "request_too_large", "The request body.";
     BODY_SECONDS: "body_seconds", 30, "seconds", 408, "request_timeout", "From the end of the header to the end of the body.";
     WRITE_STALL_SECONDS: "write_stall_seconds", 30, "seconds", 0, "", "A client that reads nothing while there is something to send.";

@@ -1,0 +1,142 @@
+//! What the endpoints share.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use sostenuto_api::models::{Model, ModelList};
+use sostenuto_engine::{EngineHandle, SamplingParams};
+use sostenuto_harmony::Harmony;
+use sostenuto_tokenizer::Tokenizer;
+
+use crate::{
+    Deadlines, ServerConfig, ServerError,
+    chat::Identity,
+    clock::{Clock, IdSource},
+    error::ApiError,
+};
+
+/// What a server serves.
+#[derive(Clone)]
+pub struct AppState {
+    /// The engine. The server submits and cancels; it never shuts the engine down.
+    pub engine: EngineHandle,
+    /// The model's tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The model's names.
+    pub model: ServedModel,
+    /// What holds where a request says nothing. `seed` and `logit_bias` are not used: a request without a seed gets
+    /// a fresh one.
+    pub sampling: SamplingParams,
+    /// `Current date` of the system message, as `2026-11-23`. `None` for the clock's date in UTC at each request; a
+    /// fixed date keeps prompts the same across midnight.
+    pub current_date: Option<String>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where identifiers and the seeds of requests without one come from. Different at each start, unless runs are to
+    /// be repeated.
+    pub seed: u64,
+}
+
+/// Names of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedModel {
+    /// The name in `/v1/models` and in answers.
+    pub name: String,
+    /// Further names that requests may use.
+    pub aliases: Vec<String>,
+    /// `system_fingerprint` of answers: names weights and backend, so that equal fingerprint and seed mean equal
+    /// tokens.
+    pub system_fingerprint: String,
+}
+
+/// The state behind the handlers.
+pub(crate) struct App {
+    pub(crate) engine: EngineHandle,
+    pub(crate) harmony: Harmony,
+    pub(crate) sampling: SamplingParams,
+    pub(crate) current_date: Option<String>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<IdSource>,
+    pub(crate) deadlines: Deadlines,
+    /// Oddities of the model's Harmony since the start.
+    pub(crate) harmony_warnings: AtomicU64,
+    model: ServedModel,
+    /// When the server was made, seconds since 1970.
+    created: u64,
+    closing: AtomicBool,
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppState")
+            .field("engine", &self.engine)
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
+}
+
+impl App {
+    pub(crate) fn new(state: AppState, config: &ServerConfig) -> Result<App, ServerError> {
+        Ok(App {
+            engine: state.engine,
+            harmony: Harmony::new(state.tokenizer)?,
+            sampling: state.sampling,
+            current_date: state.current_date,
+            created: state.clock.unix_seconds(),
+            clock: state.clock,
+            ids: Arc::new(IdSource::new(state.seed)),
+            deadlines: config.deadlines,
+            harmony_warnings: AtomicU64::new(0),
+            model: state.model,
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    /// Refuses names that are neither the model's nor an alias.
+    pub(crate) fn check_model(&self, name: &str) -> Result<(), ApiError> {
+        let known = std::iter::once(&self.model.name).chain(&self.model.aliases);
+        let available: Vec<&str> = known.map(String::as_str).collect();
+        match available.contains(&name) {
+            true => Ok(()),
+            false => Err(ApiError::UnknownModel {
+                model: name.chars().take(80).collect(),
+                available: available.join(", "),
+            }),
+        }
+    }
+
+    /// A fresh identity for an answer.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            id: self.ids.id("chatcmpl-"),
+            created: self.clock.unix_seconds(),
+            model: self.model.name.clone(),
+            system_fingerprint: self.model.system_fingerprint.clone(),
+        }
+    }
+
+    /// The one model.
+    pub(crate) fn model(&self) -> Model {
+        Model::new(&self.model.name, self.created, self.engine.rules().sequence_capacity)
+    }
+
+    /// `/v1/models`.
+    pub(crate) fn models(&self) -> ModelList {
+        ModelList::new(vec![self.model()])
+    }
+
+    /// From now on new requests are refused.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether new requests are refused.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,161 @@
+//! The sequences of one request: submitted together, read as one stream of updates, cancelled when dropped.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+};
+
+use sostenuto_api::chat::{FinishReason, Usage};
+use sostenuto_engine::{
+    EngineHandle, Event, FinishReason as EngineFinish, GenerateRequest, RequestId, SinkClosed, SubmitError,
+};
+use tokio::sync::mpsc;
+
+use super::turn::{Delta, Turn};
+use crate::error::ApiError;
+
+/// Events of a sequence beside its tokens: started and finished.
+const EVENTS_BESIDE_TOKENS: usize = 2;
+
+/// What happens to an answer.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// Something is added to the answer with this index.
+    Delta(usize, Delta),
+    /// The answer with this index is complete.
+    Finished(usize, FinishReason),
+    /// Nothing further comes, for any answer.
+    Failed(ApiError),
+}
+
+/// A request in progress. Dropping it cancels what still runs.
+pub(crate) struct Generation {
+    receiver: mpsc::Receiver<(usize, Event)>,
+    answers: Vec<Option<Answer>>,
+    updates: VecDeque<Update>,
+    usage: Usage,
+    warnings: usize,
+    failed: bool,
+}
+
+/// An answer that is not complete. Dropping it cancels its sequence.
+struct Answer {
+    turn: Turn,
+    engine: EngineHandle,
+    request: RequestId,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.engine.cancel(self.request);
+    }
+}
+
+impl Generation {
+    /// Submits one sequence per turn, with seeds that count up from the request's.
+    ///
+    /// # Errors
+    /// [`SubmitError`] of the first sequence that is refused; those before it are cancelled.
+    pub(crate) fn start(
+        engine: &EngineHandle,
+        request: GenerateRequest,
+        turns: Vec<Turn>,
+    ) -> Result<Generation, SubmitError> {
+        let prompt_tokens = request.prompt.len();
+        let room = engine.rules().sequence_capacity.saturating_sub(prompt_tokens).min(request.max_tokens);
+        // Large enough that it is never full: the engine does not wait, and drops a reader that can't take an event.
+        let (sender, receiver) = mpsc::channel(turns.len() * (room + EVENTS_BESIDE_TOKENS));
+        let mut generation = Generation {
+            receiver,
+            answers: Vec::with_capacity(turns.len()),
+            updates: VecDeque::new(),
+            usage: Usage { prompt_tokens, ..Usage::default() },
+            warnings: 0,
+            failed: false,
+        };
+        for (index, turn) in turns.into_iter().enumerate() {
+            let mut request = request.clone();
+            request.sampling.seed = request.sampling.seed.wrapping_add(index as u64);
+            let sender = sender.clone();
+            let sink = move |event| sender.try_send((index, event)).map_err(|_| SinkClosed);
+            let request = engine.submit(request, sink)?;
+            generation.answers.push(Some(Answer { turn, engine: engine.clone(), request }));
+        }
+        Ok(generation)
+    }
+
+    /// The next update; `None` when all answers are complete or one failed.
+    pub(crate) fn poll_update(&mut self, cx: &mut Context<'_>) -> Poll<Option<Update>> {
+        loop {
+            if let Some(update) = self.updates.pop_front() {
+                return Poll::Ready(Some(update));
+            }
+            if self.failed || self.answers.iter().all(Option::is_none) {
+                return Poll::Ready(None);
+            }
+            match self.receiver.poll_recv(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some((index, event))) => self.take_event(index, event),
+                Poll::Ready(None) => self.fail(ApiError::Engine("it ended without an answer".to_owned())),
+            }
+        }
+    }
+
+    /// Whether every answer came to its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.failed && self.answers.iter().all(Option::is_none)
+    }
+
+    /// Token counts of the complete answers.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Oddities of the model's Harmony so far, of complete answers.
+    pub(crate) fn warnings(&self) -> usize {
+        self.warnings
+    }
+
+    fn take_event(&mut self, index: usize, event: Event) {
+        let Some(answer) = &mut self.answers[index] else { return };
+        match event {
+            Event::Started { .. } => {}
+            Event::Token(token) => {
+                let mut deltas = Vec::new();
+                let is_over = answer.turn.push(token, &mut deltas);
+                self.updates.extend(deltas.into_iter().map(|delta| Update::Delta(index, delta)));
+                if is_over {
+                    self.finish(index, FinishReason::Stop);
+                }
+            }
+            Event::Finished { reason: EngineFinish::StopToken(_), .. } => {
+                self.finish(index, FinishReason::Stop)
+            }
+            Event::Finished { reason: EngineFinish::Length, .. } => self.finish(index, FinishReason::Length),
+            Event::Finished { reason: EngineFinish::ShuttingDown, .. } => self.fail(ApiError::ShuttingDown),
+            Event::Finished { reason: EngineFinish::Cancelled, .. } => {
+                self.fail(ApiError::Engine("the sequence was cancelled".to_owned()));
+            }
+            Event::Failed(error) => self.fail(ApiError::Engine(error.to_string())),
+        }
+    }
+
+    fn finish(&mut self, index: usize, reason: FinishReason) {
+        let Some(mut answer) = self.answers[index].take() else { return };
+        let mut deltas = Vec::new();
+        let end = answer.turn.finish(reason, &mut deltas);
+        self.updates.extend(deltas.into_iter().map(|delta| Update::Delta(index, delta)));
+        self.updates.push_back(Update::Finished(index, end.reason));
+        self.warnings += end.warnings;
+        let usage = &mut self.usage;
+        usage.completion_tokens += end.completion_tokens;
+        usage.completion_tokens_details.reasoning_tokens += end.reasoning_tokens;
+        usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
+    }
+
+    fn fail(&mut self, error: ApiError) {
+        self.failed = true;
+        self.answers.iter_mut().for_each(|answer| *answer = None);
+        self.updates.push_back(Update::Failed(error));
+    }
+}

@@ -1,0 +1,192 @@
+//! What can go wrong: at the start ([`ServerError`]) and with one request ([`ApiError`]).
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use sostenuto_api::{ErrorBody, ErrorType, ValidationError, limits};
+use sostenuto_engine::SubmitError;
+
+/// Seconds that a client refused for lack of room is asked to wait.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// Other machines could connect without a key.
+    #[error(
+        "refusing to listen on {address} without an API key: everybody who can reach this address could use the model; \
+         set an API key, or listen on 127.0.0.1"
+    )]
+    OpenToTheNetwork {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The file of API keys can't be read.
+    #[error("can't read API keys from {}: {source}", path.display())]
+    ApiKeyFile {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// Others than the owner may read the file of API keys.
+    #[error("{} can be read by others (mode {mode:03o}): run chmod 600 on it", path.display())]
+    ApiKeyFileMode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A key that could be guessed.
+    #[error("{source_name}, line {line}: the API key has {bytes} bytes, at least {min_bytes} are needed")]
+    WeakApiKey {
+        /// File or variable.
+        source_name: String,
+        /// Line in it, from 1.
+        line: usize,
+        /// Length of the key.
+        bytes: usize,
+        /// Shortest allowed length.
+        min_bytes: usize,
+    },
+    /// The tokenizer can't speak Harmony.
+    #[error(transparent)]
+    Tokenizer(#[from] sostenuto_harmony::MissingControlToken),
+}
+
+/// Why one request is not served. Becomes OpenAI's error object.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Invalid(#[from] ValidationError),
+    #[error("the model {model:?} does not exist; this server has {available}")]
+    UnknownModel { model: String, available: String },
+    #[error(
+        "the conversation has {prompt_tokens} tokens, at most {max_prompt_tokens} leave room for an answer in this \
+         model's context; shorten it"
+    )]
+    ContextExceeded { prompt_tokens: usize, max_prompt_tokens: usize },
+    #[error("{0}")]
+    Refused(String),
+    #[error("the server has no room for another request now ({0}); try again later")]
+    Overloaded(String),
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    #[error("the engine failed: {0}")]
+    Engine(String),
+    #[error("{method} {path} does not exist; see GET / for what does")]
+    NotFound { method: String, path: String },
+    #[error("{path} does not take {method}")]
+    MethodNotAllowed { method: String, path: String },
+    #[error("an API key is needed: send it as \"Authorization: Bearer KEY\" or \"x-api-key: KEY\"")]
+    Unauthorized,
+    #[error(
+        "requests addressed to host {0:?} are not served; start the server with that name among its allowed hosts"
+    )]
+    Host(String),
+    #[error("pages from {0} may not use this server; start it with that origin among its allowed origins")]
+    Origin(String),
+    #[error("the request body must be sent with Content-Type: application/json, got {0}")]
+    ContentType(String),
+    #[error("the request body is larger than {} bytes", limits::BODY_BYTES.max)]
+    BodyTooLarge,
+    #[error("the request body did not arrive within {0} seconds")]
+    BodyTimeout(f32),
+    #[error("the request body ended early")]
+    BodyIncomplete,
+}
+
+impl ApiError {
+    /// HTTP status, error type, parameter and code.
+    fn facts(&self) -> (StatusCode, ErrorType, Option<&str>, Option<&str>) {
+        use ErrorType::{Authentication, InvalidRequest, RateLimit, Server};
+        match self {
+            Self::Invalid(error) => {
+                (StatusCode::BAD_REQUEST, InvalidRequest, error.param(), Some(error.code()))
+            }
+            Self::UnknownModel { .. } => {
+                (StatusCode::NOT_FOUND, InvalidRequest, Some("model"), Some("model_not_found"))
+            }
+            Self::ContextExceeded { .. } => {
+                (StatusCode::BAD_REQUEST, InvalidRequest, Some("messages"), Some("context_length_exceeded"))
+            }
+            Self::Refused(_) => (StatusCode::BAD_REQUEST, InvalidRequest, None, Some("invalid_value")),
+            Self::Overloaded(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, RateLimit, None, Some("rate_limit_exceeded"))
+            }
+            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Server, None, Some("shutting_down")),
+            Self::Engine(_) => (StatusCode::INTERNAL_SERVER_ERROR, Server, None, Some("engine_error")),
+            Self::NotFound { .. } => (StatusCode::NOT_FOUND, InvalidRequest, None, Some("not_found")),
+            Self::MethodNotAllowed { .. } => {
+                (StatusCode::METHOD_NOT_ALLOWED, InvalidRequest, None, Some("method_not_allowed"))
+            }
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, Authentication, None, Some("invalid_api_key")),
+            Self::Host(_) => (StatusCode::FORBIDDEN, InvalidRequest, None, Some("host_not_allowed")),
+            Self::Origin(_) => (StatusCode::FORBIDDEN, InvalidRequest, None, Some("origin_not_allowed")),
+            Self::ContentType(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, InvalidRequest, None, Some("unsupported_media_type"))
+            }
+            Self::BodyTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, InvalidRequest, None, Some(limits::BODY_BYTES.code))
+            }
+            Self::BodyTimeout(_) => {
+                (StatusCode::REQUEST_TIMEOUT, InvalidRequest, None, Some(limits::BODY_SECONDS.code))
+            }
+            Self::BodyIncomplete => (StatusCode::BAD_REQUEST, InvalidRequest, None, Some("incomplete_body")),
+        }
+    }
+
+    /// The body of the answer.
+    pub(crate) fn body(&self) -> ErrorBody {
+        let (_, kind, param, code) = self.facts();
+        ErrorBody::new(kind, self.to_string(), param, code)
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::QueueFull { .. } => Self::Overloaded(error.to_string()),
+            SubmitError::PromptTooLong { prompt_tokens, max_prompt_tokens } => {
+                Self::ContextExceeded { prompt_tokens, max_prompt_tokens }
+            }
+            SubmitError::TokenOutOfRange { .. } | SubmitError::InvalidSampling { .. } => {
+                Self::Refused(error.to_string())
+            }
+            SubmitError::ShuttingDown => Self::ShuttingDown,
+            SubmitError::EmptyPrompt | SubmitError::Stopped { .. } | SubmitError::DuplicateId { .. } => {
+                Self::Engine(error.to_string())
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.facts().0;
+        let mut response = (status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        match self {
+            Self::Overloaded(_) | Self::ShuttingDown => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            }
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

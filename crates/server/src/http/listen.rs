@@ -1,0 +1,125 @@
+//! The accept loop. hyper is driven directly, since `axum::serve` offers none of these deadlines.
+
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use sostenuto_api::limits;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use super::stall::StallGuard;
+use crate::{Deadlines, ServerConfig, ServerError};
+
+/// Pause after an accept that failed, for example for want of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A bound listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    listener: TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `config.bind`.
+    pub(crate) async fn bind(config: &ServerConfig) -> Result<Listener, ServerError> {
+        let address = config.bind;
+        if !address.ip().is_loopback() && config.api_keys.is_empty() {
+            return Err(ServerError::OpenToTheNetwork { address });
+        }
+        let failed = |source| ServerError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Listener { listener, address })
+    }
+}
+
+/// Serves connections until `shutdown` ends; then lets answers in progress run for `drain` and cuts the rest.
+///
+/// Returns the number of connections that were cut.
+pub(crate) async fn serve_connections(
+    listener: Listener,
+    router: Router,
+    config: &ServerConfig,
+    shutdown: impl Future<Output = ()>,
+) -> usize {
+    let (closing, _) = watch::channel(false);
+    let permits = Arc::new(Semaphore::new(config.max_connections));
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        // A connection beyond the cap waits in the kernel's queue, where it costs this process nothing.
+        let accept = async {
+            let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+            (permit, listener.listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            (permit, accepted) = accept => match accepted {
+                Ok((stream, _)) => {
+                    let connection =
+                        serve_connection(stream, router.clone(), config.deadlines, closing.subscribe());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    closing.send_replace(true);
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    let in_time = tokio::time::timeout(config.deadlines.drain, all_done).await.is_ok();
+    let cut = if in_time { 0 } else { connections.len() };
+    connections.shutdown().await;
+    cut
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    deadlines: Deadlines,
+    mut closing: watch::Receiver<bool>,
+) {
+    // Tokens are small and must leave at once. Without the option they only leave later.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(StallGuard::new(stream, deadlines.write_stall));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(deadlines.header)
+        .max_headers(limits::HEADER_FIELDS.max as usize)
+        .max_header_size(limits::HEADER_BYTES.max as usize)
+        .max_buf_size(2 * limits::HEADER_BYTES.max as usize);
+    let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
+    let result = tokio::select! {
+        result = &mut connection => result,
+        () = closed(&mut closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Waits until the server closes.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, and it goes when the server does.
+    let _ = closing.wait_for(|closing| *closing).await;
+}

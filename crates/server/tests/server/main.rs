@@ -1,0 +1,5 @@
+//! The server over real HTTP on loopback, with the real engine and executors that follow a script or hash tokens.
+
+mod chat;
+mod client;
+mod scripted;

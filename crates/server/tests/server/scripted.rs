@@ -1,0 +1,109 @@
+//! An executor that makes every sequence follow a script, through the real engine and its sampler.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, mpsc},
+};
+
+use sostenuto_engine::{Executor, ExecutorError, ExecutorLimits, StepPlan};
+use sostenuto_tokenizer::Tokenizer;
+
+/// Logit of the scripted token; all others are 0, so that its probability is 1 to within an f32.
+const FORCED_LOGIT: f32 = 100.0;
+
+/// The completion of every sequence. When it ends, its last token repeats.
+pub struct Scripted {
+    script: Vec<u32>,
+    limits: ExecutorLimits,
+    vocab_size: usize,
+    /// By ring: length of the prompt, once its last row has been seen.
+    prompt_lengths: HashMap<u32, usize>,
+    /// Next token of each logit row of the last step.
+    next: Vec<u32>,
+    /// Each step waits for a message while the sender lives.
+    gate: Option<mpsc::Receiver<()>>,
+}
+
+impl Scripted {
+    pub fn new(script: Vec<u32>) -> Scripted {
+        let limits = ExecutorLimits {
+            max_step_rows: 512,
+            max_logit_rows: 8,
+            max_chunk: 256,
+            max_sequences: 8,
+            max_context: 4_096,
+            num_blocks: 8 * 4_096 / 16,
+        };
+        let vocab_size = Tokenizer::o200k_harmony().vocab_size() as usize;
+        Scripted { script, limits, vocab_size, prompt_lengths: HashMap::new(), next: Vec::new(), gate: None }
+    }
+
+    pub fn with_limits(mut self, change: impl FnOnce(&mut ExecutorLimits)) -> Scripted {
+        change(&mut self.limits);
+        self
+    }
+
+    pub fn with_gate(mut self, gate: mpsc::Receiver<()>) -> Scripted {
+        self.gate = Some(gate);
+        self
+    }
+}
+
+impl Executor for Scripted {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn limits(&self) -> ExecutorLimits {
+        self.limits
+    }
+
+    fn execute(&mut self, plan: &StepPlan) -> Result<(), ExecutorError> {
+        if let Some(gate) = &self.gate {
+            // A sender that is gone opens the gate.
+            let _ = gate.recv();
+        }
+        self.next.clear();
+        for (row, &position) in plan.positions.iter().enumerate() {
+            if position == 0 {
+                self.prompt_lengths.remove(&plan.rings[plan.sequences[row] as usize]);
+            }
+        }
+        for &row in &plan.logit_rows {
+            let ring = plan.rings[plan.sequences[row as usize] as usize];
+            let length = plan.positions[row as usize] as usize + 1;
+            let prompt = *self.prompt_lengths.entry(ring).or_insert(length);
+            let place = (length - prompt).min(self.script.len() - 1);
+            self.next.push(self.script[place]);
+        }
+        Ok(())
+    }
+
+    fn logits(&mut self, logit_row: usize, out: &mut [f32]) -> Result<(), ExecutorError> {
+        out.fill(0.0);
+        out[self.next[logit_row] as usize] = FORCED_LOGIT;
+        Ok(())
+    }
+}
+
+/// Ids of `text`, in which `<|start|>` and the like are control tokens.
+pub fn harmony(text: &str) -> Vec<u32> {
+    let tokenizer = Tokenizer::o200k_harmony();
+    let mut ids = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("<|") {
+        let end = at + rest[at..].find("|>").expect("a control token ends with |>") + 2;
+        tokenizer.encode_into(&rest[..at], &mut ids);
+        ids.push(tokenizer.special_id(&rest[at..end]).expect("a control token of Harmony"));
+        rest = &rest[end..];
+    }
+    tokenizer.encode_into(rest, &mut ids);
+    ids
+}
+
+/// One token for each byte of `text`.
+pub fn bytewise(text: &str) -> Vec<u32> {
+    let tokenizer = Arc::clone(&Tokenizer::o200k_harmony());
+    let id_of = |byte: u8| (0..256).find(|&id| tokenizer.token_bytes(id) == Some(&[byte]));
+    text.bytes().map(|byte| id_of(byte).expect("o200k begins with the 256 bytes")).collect()
+}
