@@ -11,6 +11,8 @@
 //! - [`config`]: [`ModelConfig`], from Hugging Face's `config.json` or from OpenAI's.
 //! - [`weights`]: which tensors a checkpoint has, by layout; [`WeightRef`] hides the layout.
 //! - [`checkpoint`]: a folder opened, checked and bound: [`Checkpoint`].
+//! - [`synth`]: random weights of a given shape, written to disk.
+//! - [`summary`]: what is in a checkpoint, for `inspect`.
 
 pub mod bytes;
 pub mod checkpoint;
@@ -19,6 +21,8 @@ pub mod config;
 mod json;
 mod mapping;
 pub mod safetensors;
+pub mod summary;
+pub mod synth;
 pub mod tensor;
 pub mod weights;
 
@@ -26,6 +30,8 @@ pub use bytes::{LoadedAs, Loading, SharedBytes};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{ConfigError, LayerType, ModelConfig, RopeScaling};
 pub use safetensors::{SafetensorsError, SafetensorsFile};
+pub use summary::Summary;
+pub use synth::{SynthError, write_synthetic};
 pub use tensor::{Dtype, TensorView};
 pub use weights::{LayerWeight, Layout, TensorSpec, WeightRef, expected_tensors};
 

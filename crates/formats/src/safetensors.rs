@@ -9,6 +9,7 @@
 
 mod error;
 mod header;
+mod writer;
 
 use std::fs::File;
 use std::io::{self, Seek};
@@ -20,6 +21,7 @@ use crate::tensor::TensorView;
 
 pub use error::SafetensorsError;
 pub use header::{Header, TensorInfo};
+pub use writer::encode_header;
 
 /// Longest header that is accepted, in bytes; the format's own bound.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -51,6 +53,16 @@ impl SafetensorsFile {
     /// [`CheckpointError::Io`], [`CheckpointError::NotAFile`] or [`CheckpointError::Safetensors`], each with the path.
     pub fn open(path: &Path, loading: Loading) -> Result<SafetensorsFile, CheckpointError> {
         UnloadedFile::open(path)?.load(loading)
+    }
+
+    /// Takes `bytes` for a whole file; `path` is only its name.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Safetensors`].
+    pub fn from_bytes(path: &Path, bytes: SharedBytes) -> Result<SafetensorsFile, CheckpointError> {
+        let header = Header::read(&mut &bytes[..], bytes.len() as u64)
+            .map_err(|source| CheckpointError::Safetensors { path: path.to_owned(), source })?;
+        Ok(SafetensorsFile { path: path.to_owned(), header, bytes })
     }
 
     /// Where the file was opened.
