@@ -1,3 +1,82 @@
-//! The command `sostenuto`.
+//! The command `sostenuto`: chooses the backend, loads, wires, runs.
+//!
+//! The only crate that knows every other: it turns a folder into a checkpoint, a model, an engine and a server, and
+//! says on one line what is wrong when it cannot. One file per subcommand.
 
-fn main() {}
+mod backend;
+mod bench;
+mod chat;
+mod date;
+mod debug;
+mod demo;
+mod error;
+mod executor;
+mod generate;
+mod hash;
+mod inspect;
+mod load;
+mod local_server;
+mod model_args;
+mod output;
+mod sequence;
+mod serve;
+mod serving;
+mod synth;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::CliError;
+
+/// Runs gpt-oss models on your own hardware.
+#[derive(Parser)]
+#[command(name = "sostenuto", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "With no --model, commands use the small demo model that ships inside this program.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a model over HTTP, OpenAI-compatible.
+    Serve(serve::ServeArgs),
+    /// Talk to a model; starts one if no server answers.
+    Chat(chat::ChatArgs),
+    /// Answer one prompt, without a server.
+    Generate(generate::GenerateArgs),
+    /// Show what is in a checkpoint and whether it is whole.
+    Inspect(inspect::InspectArgs),
+    /// Measure speed against this machine's memory.
+    Bench(bench::BenchArgs),
+    /// Write a checkpoint with random weights.
+    Synth(synth::SynthArgs),
+    /// Run parts of the machine by themselves, JSON lines in and out.
+    Debug(debug::DebugArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::BrokenPipe) => ExitCode::SUCCESS,
+        Err(CliError::AlreadyReported) => ExitCode::FAILURE,
+        Err(CliError::Message(message)) => {
+            eprintln!("sostenuto: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Synth(args) => synth::run(&args),
+        Command::Debug(args) => debug::run(&args),
+    }
+}

@@ -1,0 +1,81 @@
+//! Bytes that one decoded token must read, from the configuration alone.
+
+use serde::Serialize;
+use sostenuto_formats::{LayerType, LayerWeight, ModelConfig, WeightRef};
+use sostenuto_ops::KvDtype;
+
+/// Parts of what one token reads at batch 1. Activations stay in the caches and are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Traffic {
+    /// bf16 attention weights, routers, norms, biases and sinks of all layers, and one row of the embedding.
+    pub(crate) dense_bytes: u64,
+    /// The bf16 unembedding.
+    pub(crate) unembedding_bytes: u64,
+    /// Blocks, scales and biases of the experts that the token is routed to.
+    pub(crate) expert_bytes: u64,
+    /// Keys and values: the whole context in full layers, the window in sliding ones.
+    pub(crate) kv_bytes: u64,
+}
+
+impl Traffic {
+    /// What a token reads whose sequence holds `context` tokens.
+    pub(crate) fn of(config: &ModelConfig, kv_dtype: KvDtype, context: usize) -> Traffic {
+        let mut traffic = Traffic { dense_bytes: 0, unembedding_bytes: 0, expert_bytes: 0, kv_bytes: 0 };
+        for weight in WeightRef::all(config) {
+            let (dtype, shape) = weight.dtype_and_shape(config);
+            let bytes = (shape.iter().product::<usize>() * dtype.size_bytes()) as u64;
+            match weight {
+                WeightRef::Embedding => traffic.dense_bytes += bytes / config.vocab_size as u64,
+                WeightRef::Unembedding => traffic.unembedding_bytes += bytes,
+                WeightRef::Layer(_, weight) if is_per_expert(weight) => {
+                    traffic.expert_bytes += bytes / shape[0] as u64 * config.num_experts_per_tok as u64;
+                }
+                WeightRef::Layer(..) | WeightRef::FinalNorm => traffic.dense_bytes += bytes,
+            }
+        }
+        let slot_bytes = 2 * config.key_value_size() * kv_dtype.bytes();
+        let slots: usize = config.layer_types.iter().map(|kind| slots_read(*kind, config, context)).sum();
+        traffic.kv_bytes = (slots * slot_bytes) as u64;
+        traffic
+    }
+
+    /// Sum of the parts.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.dense_bytes + self.unembedding_bytes + self.expert_bytes + self.kv_bytes
+    }
+}
+
+fn slots_read(kind: LayerType, config: &ModelConfig, context: usize) -> usize {
+    match kind {
+        LayerType::FullAttention => context,
+        LayerType::SlidingAttention => context.min(config.sliding_window),
+    }
+}
+
+fn is_per_expert(weight: LayerWeight) -> bool {
+    use LayerWeight::*;
+    matches!(weight, GateUpBlocks | GateUpScales | GateUpBias | DownBlocks | DownScales | DownBias)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn total_gb(config: &ModelConfig) -> f64 {
+        Traffic::of(config, KvDtype::Bf16, 0).total_bytes() as f64 / 1e9
+    }
+
+    #[test]
+    fn published_models_read_what_is_known_of_them() {
+        assert!((total_gb(&ModelConfig::gpt_oss_20b()) - 3.71).abs() < 0.01);
+        assert!((total_gb(&ModelConfig::gpt_oss_120b()) - 5.00).abs() < 0.01);
+    }
+
+    #[test]
+    fn window_bounds_the_sliding_layers_alone() {
+        let config = ModelConfig::gpt_oss_20b();
+        let kv = |context| Traffic::of(&config, KvDtype::Bf16, context).kv_bytes;
+        assert_eq!(kv(100), 24 * 100 * 2048);
+        assert_eq!(kv(1128) - kv(128), 24_576 * 1000);
+    }
+}

@@ -1,0 +1,242 @@
+//! A small HTTP/1.1 client for one server: JSON in, JSON or events out. Dropping a response closes its connection,
+//! which is how an answer is cancelled.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode, Uri, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::sse::{EventTooLong, SseDecoder};
+
+/// Time until a connection stands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a whole answer that is not a stream.
+const JSON_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a JSON answer that are read at most.
+const MAX_JSON_BYTES: usize = 4 << 20;
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The URL is not one that this client can use.
+    #[error("{url:?} is not a usable URL: {rule}")]
+    Url {
+        /// As given.
+        url: String,
+        /// What would be right.
+        rule: &'static str,
+    },
+    /// Nobody listens, or not in time.
+    #[error("no server answers at {authority}: {reason}")]
+    Connect {
+        /// Host and port.
+        authority: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The connection broke, or what came is not HTTP.
+    #[error("the connection to the server broke: {0}")]
+    Http(#[from] hyper::Error),
+    /// The server refused the request.
+    #[error("the server refused the request ({status}): {message}")]
+    Refused {
+        /// HTTP status.
+        status: StatusCode,
+        /// The server's message.
+        message: String,
+    },
+    /// What came is not what a server of this kind sends.
+    #[error("not an answer of an OpenAI-compatible server: {0}")]
+    Unexpected(String),
+    /// See [`EventTooLong`].
+    #[error(transparent)]
+    EventTooLong(#[from] EventTooLong),
+}
+
+/// A server's address and key.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    authority: String,
+    base_path: String,
+    api_key: Option<String>,
+}
+
+impl Client {
+    /// Reads `http://host[:port][/path]`; a `/v1` at the end of the path is dropped.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`].
+    pub(crate) fn new(url: &str, api_key: Option<String>) -> Result<Client, ClientError> {
+        let wrong = |rule| ClientError::Url { url: url.to_owned(), rule };
+        let uri: Uri = url.parse().map_err(|_| wrong("expected http://HOST:PORT"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(wrong("this client speaks http only, without TLS")),
+            _ => return Err(wrong("expected http://HOST:PORT")),
+        }
+        let host = uri.host().ok_or_else(|| wrong("there is no host in it"))?;
+        let base_path = uri.path().trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        Ok(Client { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), base_path, api_key })
+    }
+
+    /// The server's address as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}{}", self.authority, self.base_path)
+    }
+
+    /// `GET`, a JSON document back.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn get_json(&self, path: &str) -> Result<Value, ClientError> {
+        let exchange = async {
+            let mut answer = self.send(Method::GET, path, Bytes::new()).await?;
+            read_json(answer.response.body_mut()).await
+        };
+        tokio::time::timeout(JSON_TIMEOUT, exchange).await.unwrap_or_else(|_| {
+            Err(ClientError::Connect {
+                authority: self.authority.clone(),
+                reason: format!("nothing came within {} s", JSON_TIMEOUT.as_secs()),
+            })
+        })
+    }
+
+    /// `POST` of a JSON document, a stream of events back.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn post_events(&self, path: &str, body: &Value) -> Result<EventStream, ClientError> {
+        let answer = self.send(Method::POST, path, Bytes::from(body.to_string())).await?;
+        Ok(EventStream { answer, decoder: SseDecoder::default(), ready: VecDeque::new() })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        let stream = self.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let connection = AbortOnDrop(tokio::spawn(async move {
+            // What goes wrong here shows where the response is read.
+            let _ = connection.await;
+        }));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base_path))
+            .header(header::HOST, &self.authority)
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.api_key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| ClientError::Unexpected(format!("the request cannot be built: {error}")))?;
+        let mut response = sender.send_request(request).await?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let message = match read_json(response.body_mut()).await {
+                Ok(document) => error_message(&document),
+                Err(_) => "it does not say why".to_owned(),
+            };
+            return Err(ClientError::Refused { status, message });
+        }
+        Ok(Answer { response, _connection: connection })
+    }
+
+    async fn connect(&self) -> Result<TcpStream, ClientError> {
+        let fail = |reason: String| ClientError::Connect { authority: self.authority.clone(), reason };
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(fail(error.to_string())),
+            Err(_) => Err(fail(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
+        }
+    }
+}
+
+/// The events of one answer.
+pub(crate) struct EventStream {
+    answer: Answer,
+    decoder: SseDecoder,
+    ready: VecDeque<String>,
+}
+
+impl EventStream {
+    /// The data of the next event; `None` at the end of the stream. Dropping the future loses no event.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn next(&mut self) -> Result<Option<String>, ClientError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(frame) = self.answer.response.body_mut().frame().await else { return Ok(None) };
+            let mut events = Vec::new();
+            if let Some(bytes) = frame?.data_ref() {
+                self.decoder.push(bytes, &mut events)?;
+            }
+            self.ready.extend(events);
+        }
+    }
+}
+
+struct Answer {
+    response: Response<Incoming>,
+    _connection: AbortOnDrop,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn read_json(body: &mut Incoming) -> Result<Value, ClientError> {
+    let bytes = Limited::new(body, MAX_JSON_BYTES)
+        .collect()
+        .await
+        .map_err(|error| ClientError::Unexpected(error.to_string()))?
+        .to_bytes();
+    serde_json::from_slice(&bytes).map_err(|error| ClientError::Unexpected(error.to_string()))
+}
+
+/// The message of an error object in OpenAI's form.
+pub(crate) fn error_message(document: &Value) -> String {
+    match document["error"]["message"].as_str() {
+        Some(message) => message.to_owned(),
+        None => document.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_is_read_with_and_without_port_and_version() {
+        let url = |text| Client::new(text, None).map(|client| client.url());
+        assert_eq!(url("http://127.0.0.1:8080").unwrap(), "http://127.0.0.1:8080");
+        assert_eq!(url("http://localhost:9/v1/").unwrap(), "http://localhost:9");
+        assert_eq!(url("http://[::1]:81/proxy/v1").unwrap(), "http://[::1]:81/proxy");
+        assert_eq!(url("http://box").unwrap(), "http://box:80");
+    }
+
+    #[test]
+    fn unusable_url_is_refused_with_the_rule() {
+        for (text, rule) in [
+            ("https://example.org", "TLS"),
+            ("127.0.0.1:8080", "http://HOST:PORT"),
+            ("ftp://x", "http://"),
+            ("", "http"),
+        ] {
+            let error = Client::new(text, None).unwrap_err().to_string();
+            assert!(error.contains(rule), "{text}: {error}");
+        }
+    }
+}

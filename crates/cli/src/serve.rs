@@ -1,0 +1,155 @@
+//! `sostenuto serve`: the model over HTTP until a signal.
+
+mod banner;
+mod signals;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+use sostenuto_engine::{EngineHandle, ShutdownMode};
+use sostenuto_server::{ApiKeys, DEFAULT_PORT, Server, ServerConfig, ServerError};
+use tracing_subscriber::EnvFilter;
+
+use self::signals::Signals;
+use crate::date::Date;
+use crate::error::CliError;
+use crate::model_args::ModelArgs;
+use crate::serving::Serving;
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; any other than loopback needs --api-key-file.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = DEFAULT_PORT)]
+    port: u16,
+    /// File with API keys, one a line, that only its owner can read.
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Host name that requests may be addressed to, beside localhost; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// Origin whose pages may use the server, such as https://chat.example; may be repeated.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+    /// Name of the model in the API; without it, the folder's name.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Further name that requests may use; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<String>,
+    /// Current date as the model is told; without it, today's (UTC).
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<Date>,
+    /// Log every request; twice for more. RUST_LOG overrides it.
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), CliError> {
+    start_log(args.verbose);
+    let config = server_config(args)?;
+    check_address(&config)?;
+    banner::loading(args.model.model.as_deref())?;
+    let serving = Serving::start(&args.model, args.name.as_deref(), &args.alias, args.date.as_ref())?;
+    let engine = serving.engine();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(serve(config, serving, engine.clone()));
+    engine.shutdown(ShutdownMode::Now);
+    engine.join()?;
+    result
+}
+
+async fn serve(config: ServerConfig, serving: Serving, engine: EngineHandle) -> Result<(), CliError> {
+    let drain_seconds = config.deadlines.drain.as_secs();
+    let mut signals = Signals::listen()?;
+    let address = config.bind;
+    let server = Server::bind(config, serving.state).await.map_err(|error| explain(error, address))?;
+    banner::ready(&serving.facts, server.local_addr())?;
+    let engine_ended = tokio::task::spawn_blocking(move || engine.join());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut running = tokio::spawn(server.run(async {
+        // The sender says stop, or is gone, which means the same.
+        let _ = stopped.await;
+    }));
+    tokio::select! {
+        () = signals.next() => {}
+        _ = engine_ended => {
+            eprintln!("sostenuto: the engine ended; no request can be answered any more");
+        }
+    }
+    drop(stop);
+    eprintln!(
+        "Shutting down: answers in progress have up to {drain_seconds} s; a second signal ends at once."
+    );
+    tokio::select! {
+        cut = &mut running => {
+            match cut? {
+                0 => eprintln!("Every answer was finished."),
+                cut => eprintln!("{cut} connections were cut."),
+            }
+            Ok(())
+        }
+        () = signals.next() => {
+            eprintln!("Ended at once; answers in progress were cut.");
+            // Waiting for the step in progress could take seconds.
+            std::process::exit(1);
+        }
+    }
+}
+
+fn server_config(args: &ServeArgs) -> Result<ServerConfig, CliError> {
+    let api_keys = match &args.api_key_file {
+        Some(path) => ApiKeys::from_file(path)?,
+        None => ApiKeys::default(),
+    };
+    Ok(ServerConfig {
+        bind: SocketAddr::new(args.host, args.port),
+        allowed_hosts: args.allow_host.clone(),
+        allowed_origins: args.allow_origin.clone(),
+        api_keys,
+        ..ServerConfig::default()
+    })
+}
+
+/// Says that an address cannot be had before the weights are loaded and not after.
+fn check_address(config: &ServerConfig) -> Result<(), CliError> {
+    let address = config.bind;
+    if !address.ip().is_loopback() && config.api_keys.is_empty() {
+        return Err(explain(ServerError::OpenToTheNetwork { address }, address));
+    }
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(explain(ServerError::Bind { address, source }, address)),
+    }
+}
+
+fn explain(error: ServerError, address: SocketAddr) -> CliError {
+    match error {
+        ServerError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            CliError::new(format!(
+                "{address} is taken by another program, perhaps another sostenuto: stop it, or choose another port with \
+             --port N (0 takes a free one)"
+            ))
+        }
+        ServerError::OpenToTheNetwork { .. } => CliError::from(error).context("--host (see --api-key-file)"),
+        other => other.into(),
+    }
+}
+
+fn start_log(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+}

@@ -1,0 +1,102 @@
+//! What `serve` prints when it starts.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use sostenuto_server::DEFAULT_PORT;
+
+use crate::demo;
+use crate::error::CliError;
+use crate::output::{self, Style, grouped};
+use crate::serving::Facts;
+
+const QUESTION: &str = "What is a KV cache?";
+
+/// Says what is about to be loaded, since that can take a while.
+pub(crate) fn loading(model: Option<&Path>) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    match model {
+        Some(folder) => {
+            writeln!(out, "Sostenuto {}: loading {}", env!("CARGO_PKG_VERSION"), folder.display())?
+        }
+        None => writeln!(out, "Sostenuto {}: loading the demo model", env!("CARGO_PKG_VERSION"))?,
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Says what was loaded, where the server listens and what to try.
+pub(crate) fn ready(facts: &Facts, address: SocketAddr) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    let style = Style::of_stdout();
+    write_facts(&mut out, facts)?;
+    write_plan(&mut out, facts, style)?;
+    write_kernels(&mut out, facts, style)?;
+    if facts.is_demo {
+        writeln!(out, "\n{}", demo::NOTICE)?;
+    }
+    writeln!(out, "\n{}Listening on http://{address}{}", style.bold(), style.reset())?;
+    write_commands(&mut out, facts, address)?;
+    out.flush()?;
+    Ok(())
+}
+
+fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
+    let backend = &facts.backend;
+    let tokenizer =
+        if facts.own_tokenizer { "the model's own" } else { "o200k_harmony, part of this program" };
+    writeln!(out, "\nmodel      {}", facts.model_line())?;
+    writeln!(out, "tokenizer  {tokenizer}")?;
+    writeln!(
+        out,
+        "backend    {} ({}), {} threads, mode {}",
+        backend.name,
+        backend.device,
+        backend.threads,
+        facts.mode.name()
+    )?;
+    writeln!(
+        out,
+        "limits     {} tokens of context (--ctx), {} sequences at once (--sequences), {} tokens of KV (--kv-tokens)",
+        grouped(facts.limits.max_context as u64),
+        facts.limits.max_sequences,
+        grouped(facts.limits.kv_tokens as u64)
+    )
+}
+
+fn write_plan(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
+    writeln!(out, "\n{}memory plan{}", style.bold(), style.reset())?;
+    for row in &facts.plan.rows {
+        writeln!(out, "  {:<20} {:>8}  {}", row.purpose, output::bytes(row.bytes as u64), row.detail)?;
+    }
+    let scratch = facts.held.scratch;
+    writeln!(out, "  {:<20} {:>8}", "kernels' scratch", output::bytes(scratch as u64))?;
+    let total = facts.plan.total_bytes() + scratch;
+    writeln!(out, "  {:<20} {:>8}", "total", output::bytes(total as u64))
+}
+
+fn write_kernels(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
+    writeln!(out, "\n{}kernels{}", style.bold(), style.reset())?;
+    for choice in &facts.backend.kernels {
+        writeln!(out, "  {:<20} {}", choice.op, choice.kernel)?;
+    }
+    Ok(())
+}
+
+fn write_commands(out: &mut impl Write, facts: &Facts, address: SocketAddr) -> io::Result<()> {
+    let name = &facts.name;
+    let url = format!("http://{address}");
+    let program = std::env::args().next().unwrap_or_else(|| "sostenuto".to_owned());
+    let chat_url = if address.port() == DEFAULT_PORT { String::new() } else { format!(" --url {url}") };
+    let messages = format!(r#"[{{"role": "user", "content": "{QUESTION}"}}]"#);
+    writeln!(out, "\nTry one of these in another terminal:\n")?;
+    writeln!(out, "  {program} chat{chat_url}\n")?;
+    writeln!(out, "  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\")?;
+    writeln!(out, "    -d '{{\"model\": \"{name}\", \"messages\": {messages}}}'\n")?;
+    writeln!(out, "  pip install openai; python3 -c '")?;
+    writeln!(out, "  from openai import OpenAI")?;
+    writeln!(out, "  client = OpenAI(base_url=\"{url}/v1\", api_key=\"none\")")?;
+    writeln!(out, "  answer = client.chat.completions.create(model=\"{name}\", messages={messages})")?;
+    writeln!(out, "  print(answer.choices[0].message.content)'\n")
+}

@@ -1,0 +1,9 @@
+//! The command as its users meet it: the built program, its arguments, streams and exit codes.
+
+mod chat;
+mod checkpoint;
+mod debug;
+mod malformed;
+mod serve;
+mod server;
+mod support;
