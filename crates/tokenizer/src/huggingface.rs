@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::{self, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::error::TokenizerError;
@@ -113,19 +115,41 @@ struct Model {
 }
 
 /// `["a", "b"]`, or `"a b"` in older files.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Pair(String, String),
-    Joined(String),
+struct Merge {
+    left: String,
+    right: String,
 }
 
-impl Merge {
-    fn parts(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::Pair(left, right) => Some((left, right)),
-            Self::Joined(joined) => joined.split_once(' '),
+impl<'de> Deserialize<'de> for Merge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MergeVisitor;
+
+        impl<'de> Visitor<'de> for MergeVisitor {
+            type Value = Merge;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a merge: two tokens in a list or in a string with a space between")
+            }
+
+            fn visit_str<E: de::Error>(self, joined: &str) -> Result<Merge, E> {
+                let parts = joined.split_once(' ');
+                let (left, right) = parts.ok_or_else(|| E::invalid_value(Unexpected::Str(joined), &self))?;
+                Ok(Merge { left: left.to_owned(), right: right.to_owned() })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Merge, A::Error> {
+                let mut next = |index| {
+                    parts.next_element()?.ok_or_else(|| de::Error::invalid_length(index, &MergeVisitor))
+                };
+                let merge = Merge { left: next(0)?, right: next(1)? };
+                match parts.next_element::<de::IgnoredAny>()? {
+                    None => Ok(merge),
+                    Some(_) => Err(de::Error::invalid_length(3, &self)),
+                }
+            }
         }
+
+        deserializer.deserialize_any(MergeVisitor)
     }
 }
 
@@ -233,8 +257,7 @@ fn read_merges(file: &TokenizerFile, vocabulary: &Vocabulary) -> Result<ListedMe
     let mut joined = String::new();
     for (index, merge) in file.model.merges.iter().enumerate() {
         let name = || format!("model.merges[{index}]");
-        let (left, right) =
-            merge.parts().ok_or_else(|| field_at(name(), "two tokens", "one without a space"))?;
+        let Merge { left, right } = merge;
         joined.clear();
         joined.push_str(left);
         joined.push_str(right);

@@ -69,14 +69,15 @@ impl Vocabulary {
     }
 }
 
-/// Multiply-rotate hash over 8-byte words. Keys are a fixed vocabulary, so flooding is not a concern.
+/// Folded-multiply hash over 8-byte words. Keys are a fixed vocabulary, so flooding is not a concern.
 fn hash(bytes: &[u8]) -> u64 {
-    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+    const MULTIPLIER: u128 = 0x9e37_79b9_7f4a_7c15;
     let mut state = bytes.len() as u64;
     for chunk in bytes.chunks(8) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
-        state = (state.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(MULTIPLIER);
+        let product = u128::from(state.rotate_left(23) ^ u64::from_le_bytes(word)) * MULTIPLIER;
+        state = product as u64 ^ (product >> 64) as u64;
     }
-    state ^ (state >> 29)
+    state
 }
