@@ -146,16 +146,15 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({})", self.path.display(), self.loaded_as)?;
         if let Some(ModelSummary { layout, config, parameters }) = &self.model {
-            let billions = |count: u64| count as f64 / 1e9;
             writeln!(
                 f,
-                "gpt_oss, {layout} layout: {} layers, {} experts ({} active), hidden {}, {:.3}B parameters ({:.3}B active)",
+                "gpt_oss, {layout} layout: {} layers, {} experts ({} active), hidden {}, {} parameters ({} active)",
                 config.num_hidden_layers,
                 config.num_local_experts,
                 config.num_experts_per_tok,
                 config.hidden_size,
-                billions(parameters.total),
-                billions(parameters.active),
+                short(parameters.total),
+                short(parameters.active),
             )?;
         }
         for file in &self.files {
@@ -203,6 +202,14 @@ fn summarise(
     });
     let (path, files, groups) = (path.to_owned(), files.collect(), groups.collect());
     Summary { path, loaded_as, files, groups, dtypes, model }
+}
+
+/// A count in millions, from a billion on in billions.
+fn short(count: u64) -> String {
+    match count {
+        0..1_000_000_000 => format!("{:.2}M", count as f64 / 1e6),
+        _ => format!("{:.2}B", count as f64 / 1e9),
+    }
 }
 
 fn pattern(name: &str) -> String {
