@@ -4,8 +4,11 @@
 //! where it ignores a keyword (`anyOf`, `minimum`, `additionalProperties`, …).
 
 use std::fmt::Write;
+use std::io;
 
+use serde::Serialize;
 use serde_json::Value;
+use serde_json::ser::{Formatter, Serializer};
 
 /// Schemas nested deeper than this are shown as `any`.
 pub const MAX_SCHEMA_DEPTH: usize = 128;
@@ -62,7 +65,7 @@ impl Types {
             let description = string(variant, "description").map(str::to_owned);
             let default = variant.get("default").map(|default| match default {
                 Value::String(default) if !has_enum(variant) => format!("default: \"{default}\""),
-                other => format!("default: {other}"),
+                other => format!("default: {}", json(other)),
             });
             push_trailing_comment(&mut text, description, default);
         }
@@ -169,8 +172,26 @@ fn default_comment(schema: &Value) -> Option<String> {
     schema.get("default").map(|default| match default {
         Value::String(default) if has_enum(schema) => format!("default: {default}"),
         Value::String(default) => format!("default: \"{default}\""),
-        other => format!("default: {other}"),
+        other => format!("default: {}", json(other)),
     })
+}
+
+/// Compact JSON with exponents as openai-harmony writes them: `1e21`, not `1e+21`.
+fn json(value: &Value) -> String {
+    struct ShortExponents;
+
+    impl Formatter for ShortExponents {
+        fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+            let number =
+                serde_json::Number::from_f64(value).map_or("null".to_owned(), |number| number.to_string());
+            writer.write_all(number.replace("e+", "e").as_bytes())
+        }
+    }
+
+    let mut text = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut text, ShortExponents);
+    value.serialize(&mut serializer).expect("a JSON value writes to memory");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
 fn push_comment_line(text: &mut String, indent: &str, comment: Option<&str>) {
