@@ -1,6 +1,7 @@
 //! Tests of the engine through its public interface.
 
 mod mixes;
+mod penalties;
 mod requests;
 mod sampling;
 mod scheduling;

@@ -259,6 +259,21 @@ fn full_vocabulary_is_sampled_flat_and_peaked() {
     assert_eq!(sample_at(&mut sampler, &peaked, &params, 0), 123_456);
 }
 
+#[test]
+fn nucleus_of_many_tokens_agrees_with_its_definition() {
+    let mut random = Random::new(2);
+    let mut sampler = Sampler::new(1_500);
+    for case in 0..12 {
+        let logits: Vec<f32> = (0..1_500).map(|_| random.below(1_000) as f32 / 900.0).collect();
+        let top_p = [0.3, 0.6, 0.95][case % 3];
+        let params = SamplingParams { top_p, seed: case as u64, ..SamplingParams::default() };
+        for position in 0..3 {
+            let drawn = sample_at(&mut sampler, &logits, &params, position);
+            assert_eq!(drawn, naive(&logits, &params, position), "case {case} position {position}");
+        }
+    }
+}
+
 /// The sampler's contract, word by word and without any shortcut.
 fn naive(logits: &[f32], params: &SamplingParams, position: usize) -> u32 {
     let rank = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
