@@ -8,13 +8,14 @@ use tempfile::TempDir;
 use crate::error::CliError;
 
 /// The name under which the demo model is served.
-pub(crate) const NAME: &str = "sostenuto-demo";
+pub(crate) const NAME: &str = "gpt-oss-demo";
 
 /// What the demo model is, and what to do next.
 pub(crate) const NOTICE: &str = "\
-This is the demo model: a toy of a few million parameters that shows the machine running. It knows a handful of topics
-around Sostenuto, and it is often wrong. For real work get gpt-oss-20b (13.8 GB, from about 16 GB of memory) or
-gpt-oss-120b (65.3 GB) in safetensors form, and start again with --model FOLDER.";
+This is the demo model: a toy of a few million parameters that shows the
+machine running. It knows a few topics around Sostenuto and is often wrong.
+For real work download openai/gpt-oss-20b (13.8 GB; about 16 GB of memory) or
+openai/gpt-oss-120b (65.3 GB; about 70 GB), and start with --model FOLDER.";
 
 /// File name and contents of each file of the demo checkpoint.
 static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/demo_files.rs"));

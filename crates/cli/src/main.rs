@@ -57,6 +57,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(report_bug));
     let cli = Cli::parse();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,6 +68,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line instead of a backtrace: whoever sees it can do nothing with the latter.
+fn report_bug(info: &std::panic::PanicHookInfo<'_>) {
+    let what = info.payload_as_str().unwrap_or("no message");
+    let place = info.location().map(|location| format!(" at {location}")).unwrap_or_default();
+    eprintln!("sostenuto {}: this is a bug, please report it: {what}{place}", env!("CARGO_PKG_VERSION"));
 }
 
 fn run(command: Command) -> Result<(), CliError> {

@@ -7,6 +7,8 @@ use sostenuto_formats::{Loading, ModelConfig};
 use sostenuto_model::ModelLimits;
 use sostenuto_ops::{KV_BLOCK_SLOTS, KvDtype, Precision};
 
+use crate::backend::BackendKind;
+
 /// Context if `--ctx` does not say and memory suffices, in tokens.
 const DEFAULT_CONTEXT: usize = 8192;
 /// The context is not made shorter than this to save memory, in tokens.
@@ -82,6 +84,9 @@ pub(crate) struct ModelArgs {
     /// Folder with a gpt-oss checkpoint; without it, the demo model.
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
+    /// What runs the model.
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub(crate) backend: BackendKind,
     /// Numeric mode.
     #[arg(long, value_enum, default_value = "fast")]
     pub(crate) mode: Mode,

@@ -43,6 +43,8 @@ pub(crate) struct DecodeResult {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     version: &'static str,
+    /// Whether the program was built with optimisation.
+    optimised: bool,
     model: String,
     layers: usize,
     weight_bytes: u64,
@@ -70,6 +72,7 @@ impl Report {
     ) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION"),
+            optimised: !cfg!(debug_assertions),
             model: source.name.clone(),
             layers: source.checkpoint.config().num_hidden_layers,
             weight_bytes: source.checkpoint.total_bytes(),
@@ -99,6 +102,9 @@ impl Report {
     }
 
     fn write_table(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
+        if !self.optimised {
+            writeln!(out, "This program was built without full optimisation: these numbers say little.\n")?;
+        }
         let weight_bytes = output::bytes(self.weight_bytes);
         writeln!(out, "model      {}, {} layers, {weight_bytes}, {}", self.model, self.layers, self.loaded)?;
         writeln!(

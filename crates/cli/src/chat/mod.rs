@@ -91,9 +91,14 @@ fn connect(args: &ChatArgs, runtime: &Runtime) -> Result<(Client, Option<LocalSe
         match runtime.block_on(model_name(&client)) {
             Ok(_) => return Ok((client, None)),
             Err(ClientError::Connect { .. }) => {}
+            Err(error @ ClientError::Refused { .. }) => {
+                return Err(CliError::from(error).context(format!(
+                    "{DEFAULT_URL} (a key goes into --api-key-file or {API_KEY_VARIABLE}; --model starts a server of its own)"
+                )));
+            }
             Err(error) => eprintln!("{DEFAULT_URL}: {error}"),
         }
-        eprintln!("No server answers at {DEFAULT_URL}; starting one for this chat.");
+        eprintln!("No server for a chat answers at {DEFAULT_URL}; starting one for this chat.");
     }
     let server = LocalServer::start(&args.model)?;
     Ok((Client::new(&server.url(), None)?, Some(server)))

@@ -14,8 +14,8 @@ use crate::sequence::SoloSequence;
 #[derive(Debug, Args)]
 pub(crate) struct LogitsArgs {
     /// How many of the last positions to give logits of.
-    #[arg(long, value_name = "K", default_value_t = 1)]
-    last: usize,
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    last: u32,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -32,12 +32,13 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<(), CliError> {
     let context =
         args.model.ctx.unwrap_or(DEFAULT_CONTEXT).min(source.checkpoint.config().max_position_embeddings);
     let mut model = source.load_model(&args.model, &args.model.solo_limits(context))?;
+    let last = args.last as usize;
     answer_stdin(|line: IdsLine| {
         if line.ids.is_empty() {
             return Err(CliError::new("ids is empty: expected at least one"));
         }
-        let mut logits = Vec::with_capacity(args.last.min(line.ids.len()));
-        SoloSequence::new(&mut model).feed(&line.ids, args.last, |row| {
+        let mut logits = Vec::with_capacity(last.min(line.ids.len()));
+        SoloSequence::new(&mut model).feed(&line.ids, last, |row| {
             check_finite(row)?;
             logits.push(row.to_vec());
             Ok(())

@@ -91,12 +91,14 @@ fn write_commands(out: &mut impl Write, facts: &Facts, address: SocketAddr) -> i
     let chat_url = if address.port() == DEFAULT_PORT { String::new() } else { format!(" --url {url}") };
     let messages = format!(r#"[{{"role": "user", "content": "{QUESTION}"}}]"#);
     writeln!(out, "\nTry one of these in another terminal:\n")?;
-    writeln!(out, "  {program} chat{chat_url}\n")?;
-    writeln!(out, "  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\")?;
-    writeln!(out, "    -d '{{\"model\": \"{name}\", \"messages\": {messages}}}'\n")?;
-    writeln!(out, "  pip install openai; python3 -c '")?;
-    writeln!(out, "  from openai import OpenAI")?;
-    writeln!(out, "  client = OpenAI(base_url=\"{url}/v1\", api_key=\"none\")")?;
-    writeln!(out, "  answer = client.chat.completions.create(model=\"{name}\", messages={messages})")?;
-    writeln!(out, "  print(answer.choices[0].message.content)'\n")
+    writeln!(out, "{program} chat{chat_url}\n")?;
+    writeln!(out, "curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\")?;
+    writeln!(out, "  -d '{{\"model\": \"{name}\", \"messages\": {messages}}}'\n")?;
+    // No indentation: the lines of the program are Python's.
+    writeln!(out, "python3 -c '")?;
+    writeln!(out, "from openai import OpenAI  # pip install openai")?;
+    writeln!(out, "client = OpenAI(base_url=\"{url}/v1\", api_key=\"none\")")?;
+    writeln!(out, "messages = {messages}")?;
+    writeln!(out, "answer = client.chat.completions.create(model=\"{name}\", messages=messages)")?;
+    writeln!(out, "print(answer.choices[0].message.content)'\n")
 }

@@ -74,6 +74,27 @@ fn logits_depend_on_neither_chunks_nor_threads() {
 }
 
 #[test]
+fn cpu_backend_agrees_with_the_scalar_reference() {
+    let folder = synth(&["--vocab", "300", "--hidden", "96", "--intermediate", "160"]);
+    let ids: Vec<u32> = (0..90).map(|index| index * 11 % 300).collect();
+    let logits = |backend: &str| -> Vec<f64> {
+        let model = arg(folder.path());
+        let args =
+            ["debug", "logits", "--model", model, "--mode", "exact", "--last", "90", "--backend", backend];
+        let answer = sostenuto_reading(&json!({ "ids": ids }).to_string(), args).json();
+        let rows = answer["logits"].as_array().unwrap().clone();
+        rows.iter()
+            .flat_map(|row| row.as_array().unwrap().clone())
+            .map(|value| value.as_f64().unwrap())
+            .collect()
+    };
+    let (cpu, scalar) = (logits("cpu"), logits("scalar"));
+    assert_eq!((cpu.len(), scalar.len()), (27_000, 27_000));
+    let largest = cpu.iter().zip(&scalar).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(largest <= 2e-4, "{largest}");
+}
+
+#[test]
 fn logits_of_a_line_do_not_depend_on_the_lines_before() {
     let folder = synth(&["--vocab", "300", "--layers", "2"]);
     let mut lines = String::new();
