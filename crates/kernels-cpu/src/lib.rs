@@ -1,1 +1,24 @@
-//! SIMD kernels, ISA witness, thread pool and the CPU backend
+//! SIMD kernels, the instruction-set witness, the thread pool and the CPU backend.
+//!
+//! Kernels know no layer and no file: they get slices, and write where they are told. They are written once over
+//! [`simd::Simd`], a small set of vector operations, and compiled for each instruction set; a value of an instruction
+//! set's type is the proof that the processor has it, and the only way to reach that code.
+//!
+//! # Numerics
+//! Sums run over the reduction dimension in 32-element blocks, in ascending order, in one vector accumulator per
+//! (row, output), whose lanes are added at the end. Tiles of several rows and outputs only interleave such chains,
+//! so a row's bits depend on its inputs and the instruction set, never on its company or the number of threads.
+//!
+//! # Environment
+//! `SOSTENUTO_ISA` = `scalar`, `avx2` or `avx512` forces an instruction set where [`CpuOptions::isa`] does not.
+
+mod backend;
+mod isa;
+mod kernel;
+mod kv;
+mod memory;
+mod pool;
+mod simd;
+
+pub use backend::{CpuBackend, CpuOptions};
+pub use isa::{CpuError, ISA_VARIABLE, Isa};

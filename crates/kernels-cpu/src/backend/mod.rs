@@ -1,0 +1,221 @@
+//! The CPU backend: what it holds, and how it runs a step.
+
+mod names;
+mod run;
+mod scratch;
+
+use sostenuto_formats::SharedBytes;
+use sostenuto_ops::{
+    Backend, BackendInfo, BufferId, BufferKind, BufferSpec, ContractError, DeviceError, DeviceMemory, KvSpec,
+    Precision, Program, ProgramId, Registry, StepInputs, StepLimits, WeightData, WeightId, WeightSpec,
+};
+
+use crate::isa::{CpuError, Isa, Witness};
+use crate::kv::KvStore;
+use crate::memory::Memory;
+use crate::pool::Pool;
+use run::Run;
+use scratch::Scratch;
+
+/// How to run on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// Threads, the caller's included.
+    pub threads: usize,
+    /// Numeric mode.
+    pub precision: Precision,
+    /// Instruction set; `None` takes what [`crate::ISA_VARIABLE`] says, or else the best there is.
+    pub isa: Option<Isa>,
+}
+
+impl Default for CpuOptions {
+    /// A thread per processor the operating system grants, [`Precision::Fast`], the best instruction set.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads, precision: Precision::Fast, isa: None }
+    }
+}
+
+/// A device in host memory. Weights of one piece are used where they lie; others are joined.
+pub struct CpuBackend {
+    witness: Witness,
+    precision: Precision,
+    pool: Pool,
+    registry: Registry,
+    buffers: Vec<Buffer>,
+    weights: Vec<Weight>,
+    kv: Option<KvStore>,
+    programs: Vec<(Program, StepLimits)>,
+    scratch: Scratch,
+}
+
+/// Storage of an activation buffer.
+enum Buffer {
+    F32(Memory<f32>),
+    U32(Memory<u32>),
+}
+
+/// Storage of a weight.
+struct Weight {
+    spec: WeightSpec,
+    values: SharedBytes,
+    scales: SharedBytes,
+}
+
+impl CpuBackend {
+    /// Starts the threads and chooses the kernels.
+    ///
+    /// # Errors
+    /// [`CpuError`] where the instruction set is missing or the threads can't be had.
+    pub fn new(options: CpuOptions) -> Result<Self, CpuError> {
+        let asked = match options.isa {
+            Some(isa) => Some(isa),
+            None => Isa::from_environment()?,
+        };
+        let isa = asked.unwrap_or_else(Isa::best);
+        let missing = CpuError::IsaMissing { asked: isa.name(), best: Isa::best().name() };
+        Ok(Self {
+            witness: Witness::new(isa).ok_or(missing)?,
+            precision: options.precision,
+            pool: Pool::new(options.threads)?,
+            registry: Registry::new(),
+            buffers: Vec::new(),
+            weights: Vec::new(),
+            kv: None,
+            programs: Vec::new(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    fn f32_mut(&mut self, id: BufferId) -> &mut Memory<f32> {
+        match &mut self.buffers[id.0 as usize] {
+            Buffer::F32(values) => values,
+            Buffer::U32(_) => unreachable!("the transfer was checked: an f32 buffer"),
+        }
+    }
+
+    fn u32_mut(&mut self, id: BufferId) -> &mut Memory<u32> {
+        match &mut self.buffers[id.0 as usize] {
+            Buffer::U32(values) => values,
+            Buffer::F32(_) => unreachable!("the transfer was checked: a u32 buffer"),
+        }
+    }
+}
+
+impl Backend for CpuBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            name: "cpu",
+            device: self.witness.isa().name().to_owned(),
+            threads: self.pool.threads(),
+            precision: self.precision,
+            kernels: names::kernels(self.witness.isa(), self.precision),
+        }
+    }
+
+    fn memory(&self) -> DeviceMemory {
+        let buffers = self.buffers.iter().map(|buffer| match buffer {
+            Buffer::F32(values) => values.bytes(),
+            Buffer::U32(values) => values.bytes(),
+        });
+        DeviceMemory {
+            weights: self.weights.iter().map(|weight| weight.spec.bytes()).sum(),
+            buffers: buffers.sum(),
+            kv: self.kv.as_ref().map_or(0, KvStore::bytes),
+            scratch: self.scratch.bytes(),
+        }
+    }
+
+    fn create_buffer(&mut self, spec: BufferSpec) -> Result<BufferId, DeviceError> {
+        let (kind, name, elements) = (spec.kind, spec.name, spec.rows * spec.width);
+        let id = self.registry.add_buffer(spec)?;
+        self.buffers.push(match kind {
+            BufferKind::F32 => Buffer::F32(Memory::zeroed(elements, name)?),
+            BufferKind::U32 => Buffer::U32(Memory::zeroed(elements, name)?),
+        });
+        Ok(id)
+    }
+
+    fn load_weight(&mut self, spec: WeightSpec, data: WeightData) -> Result<WeightId, DeviceError> {
+        let id = self.registry.add_weight(spec.clone(), &data)?;
+        let (values, scales) = (joined(data.values, &spec.name)?, joined(data.scales, &spec.name)?);
+        self.weights.push(Weight { spec, values, scales });
+        Ok(id)
+    }
+
+    fn create_kv(&mut self, spec: KvSpec) -> Result<(), DeviceError> {
+        self.registry.set_kv(spec.clone())?;
+        self.kv = Some(KvStore::new(&spec)?);
+        Ok(())
+    }
+
+    fn compile(&mut self, program: Program) -> Result<ProgramId, DeviceError> {
+        let limits = self.registry.check_program(&program)?;
+        self.scratch.reserve(&program, &self.registry, self.pool.threads())?;
+        self.programs.push((program, limits));
+        Ok(ProgramId(self.programs.len() as u32 - 1))
+    }
+
+    fn submit(&mut self, program: ProgramId, step: &StepInputs<'_>) -> Result<(), DeviceError> {
+        let count = self.programs.len();
+        let unknown = ContractError::UnknownProgram { id: program, count };
+        let (ops, limits) = self.programs.get(program.0 as usize).ok_or(unknown)?;
+        limits.check(step)?;
+        let mut run = Run {
+            witness: self.witness,
+            pool: &mut self.pool,
+            registry: &self.registry,
+            buffers: &mut self.buffers,
+            weights: &self.weights,
+            kv: self.kv.as_mut(),
+            scratch: &mut self.scratch,
+            step: *step,
+        };
+        for op in ops {
+            run.op(op);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, buffer: BufferId, first_row: usize, values: &[f32]) -> Result<(), DeviceError> {
+        let range = self.registry.check_transfer(buffer, BufferKind::F32, first_row, values.len())?;
+        self.f32_mut(buffer)[range].copy_from_slice(values);
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: BufferId, first_row: usize, values: &mut [f32]) -> Result<(), DeviceError> {
+        let range = self.registry.check_transfer(buffer, BufferKind::F32, first_row, values.len())?;
+        values.copy_from_slice(&self.f32_mut(buffer)[range]);
+        Ok(())
+    }
+
+    fn write_u32(&mut self, buffer: BufferId, first_row: usize, values: &[u32]) -> Result<(), DeviceError> {
+        let range = self.registry.check_transfer(buffer, BufferKind::U32, first_row, values.len())?;
+        self.u32_mut(buffer)[range].copy_from_slice(values);
+        Ok(())
+    }
+
+    fn read_u32(
+        &mut self,
+        buffer: BufferId,
+        first_row: usize,
+        values: &mut [u32],
+    ) -> Result<(), DeviceError> {
+        let range = self.registry.check_transfer(buffer, BufferKind::U32, first_row, values.len())?;
+        values.copy_from_slice(&self.u32_mut(buffer)[range]);
+        Ok(())
+    }
+}
+
+/// The one piece, shared; or a copy of all of them, one after another.
+fn joined(mut pieces: Vec<SharedBytes>, name: &str) -> Result<SharedBytes, DeviceError> {
+    if pieces.len() == 1 {
+        return Ok(pieces.remove(0));
+    }
+    let needed = pieces.iter().map(|piece| piece.len()).sum();
+    let mut bytes = Vec::new();
+    let out_of_memory = |_| DeviceError::OutOfMemory { what: name.to_owned(), needed };
+    bytes.try_reserve_exact(needed).map_err(out_of_memory)?;
+    pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+    Ok(SharedBytes::from_vec(bytes))
+}

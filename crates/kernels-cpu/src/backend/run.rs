@@ -1,0 +1,401 @@
+//! Runs one op of a step: cuts it into tasks and hands them to the threads.
+//!
+//! Tasks are parts of the output: rows, heads, or output features of all rows. None splits a sum.
+
+// Tasks write disjoint parts of a buffer.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use sostenuto_ops::{BufferId, KvLayerId, Op, Registry, Rows, StepInputs, WeightId};
+
+use super::scratch::Scratch;
+use super::{Buffer, Weight};
+use crate::isa::Witness;
+use crate::kernel::attention::{Attend, write_slot};
+use crate::kernel::linear::Linear;
+use crate::kernel::matrix::{Bf16, MxExperts};
+use crate::kernel::moe::{Down, GateUp};
+use crate::kernel::pack::{Order, Pack, blocks};
+use crate::kernel::panel::PANEL_ROWS;
+use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
+use crate::kv::{Element, Elements, GROUP, Groups, KvStore};
+use crate::memory::{Memory, Parts};
+use crate::pool::Pool;
+use crate::simd::BLOCK;
+
+/// Multiplications below which an op is not worth waking the workers for.
+const PARALLEL_FROM: usize = 1 << 16;
+
+/// A step in progress.
+pub(super) struct Run<'a> {
+    pub(super) witness: Witness,
+    pub(super) pool: &'a mut Pool,
+    pub(super) registry: &'a Registry,
+    pub(super) buffers: &'a mut [Buffer],
+    pub(super) weights: &'a [Weight],
+    pub(super) kv: Option<&'a mut KvStore>,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) step: StepInputs<'a>,
+}
+
+impl Run<'_> {
+    /// Runs an op of a checked program on a checked step.
+    pub(super) fn op(&mut self, op: &Op) {
+        match *op {
+            Op::Embed { table, out } => self.embed(table, out),
+            Op::RmsNorm { rows, input, weight, eps, out } => self.rms_norm(rows, input, weight, eps, out),
+            Op::Linear { .. } => self.linear(op),
+            Op::RopeTable { ref inv_freq, concentration, out } => {
+                let width = 2 * inv_freq.len();
+                let mut result = self.take_f32(out);
+                for (row, &position) in result.chunks_exact_mut(width).zip(self.step.positions) {
+                    rope_table(position, inv_freq, concentration, row);
+                }
+                self.put(out, Buffer::F32(result));
+            }
+            Op::RopeKvWrite { qkv, table, layer, num_heads } => {
+                self.rope_kv_write(qkv, table, layer, num_heads);
+            }
+            Op::Attention { .. } => self.attention(op),
+            Op::TopK { logits, experts, weights } => self.top_k(logits, experts, weights),
+            Op::MoeGateUp { .. } => self.moe_gate_up(op),
+            Op::MoeDown { .. } => self.moe_down(op),
+            Op::GatherLogitRows { input, out } => {
+                let width = self.width(input);
+                let mut result = self.take_f32(out);
+                let rows = f32_of(self.buffers, input);
+                for (row, &t) in result.chunks_exact_mut(width).zip(self.step.logit_rows) {
+                    row.copy_from_slice(&rows[t as usize * width..(t as usize + 1) * width]);
+                }
+                self.put(out, Buffer::F32(result));
+            }
+        }
+    }
+
+    fn embed(&mut self, table: WeightId, out: BufferId) {
+        let mut result = self.take_f32(out);
+        let table = self.weight(table);
+        let width = table.spec.in_features;
+        for (row, &token) in result.chunks_exact_mut(width).zip(self.step.token_ids) {
+            let start = token as usize * 2 * width;
+            embed(&table.values[start..start + 2 * width], row);
+        }
+        self.put(out, Buffer::F32(result));
+    }
+
+    fn rms_norm(&mut self, rows: Rows, input: BufferId, weight: WeightId, eps: f32, out: BufferId) {
+        let (rows, width) = (self.count(rows), self.width(input));
+        let mut result = self.take_f32(out);
+        let source = (input != out).then(|| f32_of(self.buffers, input));
+        let (witness, weight) = (self.witness, &*self.weights[weight.0 as usize].values);
+        let parts = Parts::new(&mut result[..rows * width]);
+        let region = |t: usize, _: usize| {
+            let range = t * width..(t + 1) * width;
+            // SAFETY: each task has one row.
+            let row = unsafe { parts.get(range.clone()) };
+            if let Some(source) = source {
+                row.copy_from_slice(&source[range]);
+            }
+            witness.run(RmsNorm { row, weight, eps });
+        };
+        self.pool.run_if(rows * width >= PARALLEL_FROM, rows, &region);
+        self.put(out, Buffer::F32(result));
+    }
+
+    fn linear(&mut self, op: &Op) {
+        let Op::Linear { rows, input, weight, bias, out, accumulate } = *op else {
+            unreachable!("linear only")
+        };
+        let rows = self.count(rows);
+        let mut result = self.take_f32(out);
+        let (n, k) = {
+            let spec = &self.weight(weight).spec;
+            (spec.out_features, spec.in_features)
+        };
+        self.pack(input, rows, k, Order::Bf16);
+        let (witness, packed) = (self.witness, &self.scratch.packed[..rows * blocks(k) * BLOCK]);
+        let weight = Bf16::new(&self.weights[weight.0 as usize].values, k);
+        let bias = bias.map(|bias| &*self.weights[bias.0 as usize].values);
+        let parts = Parts::new(&mut result[..rows * n]);
+        let size = chunk(n, self.pool.threads(), PANEL_ROWS);
+        let region = |task: usize, _: usize| {
+            let features = part(task, size, n);
+            witness.run(Linear { weight, inputs: packed, bias, features, accumulate, out: parts });
+        };
+        self.pool.run_if(rows * n * k >= PARALLEL_FROM, n.div_ceil(size), &region);
+        self.put(out, Buffer::F32(result));
+    }
+
+    fn rope_kv_write(&mut self, qkv: BufferId, table: BufferId, layer: KvLayerId, num_heads: usize) {
+        let mut result = self.take_f32(qkv);
+        let kv = self.kv.take().expect("the program was checked: there is a KV store");
+        // `layer_mut` borrows the store, so what else is needed of it is copied first.
+        match kv.layer_mut(layer) {
+            Elements::F32 { keys, values } => {
+                let (mut keys, mut values) = (std::mem::take(keys), std::mem::take(values));
+                self.rotate_and_write(&mut result, (&mut keys, &mut values), kv, table, layer, num_heads);
+                *kv.layer_mut(layer) = Elements::F32 { keys, values };
+            }
+            Elements::Bf16 { keys, values } => {
+                let (mut keys, mut values) = (std::mem::take(keys), std::mem::take(values));
+                self.rotate_and_write(&mut result, (&mut keys, &mut values), kv, table, layer, num_heads);
+                *kv.layer_mut(layer) = Elements::Bf16 { keys, values };
+            }
+        }
+        self.kv = Some(kv);
+        self.put(qkv, Buffer::F32(result));
+    }
+
+    /// One task per KV head, with the query heads that read it: slots may coincide, heads don't.
+    fn rotate_and_write<E: Element>(
+        &mut self,
+        qkv: &mut [f32],
+        (keys, values): (&mut [E], &mut [E]),
+        kv: &KvStore,
+        table: BufferId,
+        layer: KvLayerId,
+        num_heads: usize,
+    ) {
+        let geometry = kv.geometry;
+        let (dim, heads) = (geometry.dim, geometry.kv_heads);
+        let (width, group) = ((num_heads + 2 * heads) * dim, num_heads / heads);
+        let (witness, step, rows) = (self.witness, self.step, self.step.rows());
+        let angles = f32_of(self.buffers, table);
+        let (qkv, keys, values) = (Parts::new(qkv), Parts::new(keys), Parts::new(values));
+        let region = |head: usize, _: usize| {
+            for t in 0..rows {
+                let head_at = |index: usize| t * width + index * dim;
+                let angles = &angles[t * dim..(t + 1) * dim];
+                let [queries, key, value] = [
+                    head_at(head * group)..head_at((head + 1) * group),
+                    head_at(num_heads + head)..head_at(num_heads + head + 1),
+                    head_at(num_heads + heads + head)..head_at(num_heads + heads + head + 1),
+                ]
+                // SAFETY: each task has one KV head and the query heads of its group.
+                .map(|range| unsafe { qkv.get(range) });
+                witness.run(Rotate { heads: queries, angles });
+                witness.run(Rotate { heads: key, angles });
+                let position = step.positions[t] as usize;
+                let groups = kv.groups(layer, &step, step.sequences[t] as usize);
+                let place = (head, groups.at(position / GROUP), position % GROUP);
+                // SAFETY: each task has one KV head.
+                unsafe { write_slot(&geometry, (key, value), (keys, values), place) };
+            }
+        };
+        self.pool.run_if(rows * width >= PARALLEL_FROM, heads, &region);
+    }
+
+    fn attention(&mut self, op: &Op) {
+        let Op::Attention { layer, out, .. } = *op else { unreachable!("attention only") };
+        let mut result = self.take_f32(out);
+        let kv = self.kv.take().expect("the program was checked: there is a KV store");
+        match kv.layer(layer) {
+            Elements::F32 { keys, values } => self.attend(op, &mut result, (keys, values), kv),
+            Elements::Bf16 { keys, values } => self.attend(op, &mut result, (keys, values), kv),
+        }
+        self.kv = Some(kv);
+        self.put(out, Buffer::F32(result));
+    }
+
+    /// One task per row and KV head.
+    fn attend<E: Element>(&mut self, op: &Op, out: &mut [f32], (keys, values): (&[E], &[E]), kv: &KvStore) {
+        let Op::Attention { qkv, layer, num_heads, sinks, window, scale, .. } = *op else {
+            unreachable!("attention only")
+        };
+        let geometry = kv.geometry;
+        let (dim, heads) = (geometry.dim, geometry.kv_heads);
+        let (width, group) = ((num_heads + 2 * heads) * dim, num_heads / heads);
+        let (witness, step, rows) = (self.witness, self.step, self.step.rows());
+        let sinks = &*self.weights[sinks.0 as usize].values;
+        let (per_thread, scratch) = (self.scratch.per_thread, Parts::new(&mut self.scratch.threads));
+        let qkv = f32_of(self.buffers, qkv);
+        let out = Parts::new(out);
+        let region = |task: usize, thread: usize| {
+            let (t, kv_head) = (task / heads, task % heads);
+            let last = step.positions[t] as usize;
+            let start = (t * num_heads + kv_head * group) * dim;
+            let groups: Groups<'_> = kv.groups(layer, &step, step.sequences[t] as usize);
+            witness.run(Attend {
+                geometry,
+                queries: &qkv[t * width + kv_head * group * dim..][..group * dim],
+                keys,
+                values,
+                kv_head,
+                groups,
+                first: window.map_or(0, |window| (last + 1).saturating_sub(window)),
+                last,
+                scale,
+                sinks: &sinks[2 * kv_head * group..2 * (kv_head + 1) * group],
+                // SAFETY: each task has these heads of this row.
+                out: unsafe { out.get(start..start + group * dim) },
+                // SAFETY: each thread has its own part.
+                scratch: unsafe { scratch.get(thread * per_thread..(thread + 1) * per_thread) },
+            });
+        };
+        self.pool.run(rows * heads, &region);
+    }
+
+    fn top_k(&mut self, logits: BufferId, experts: BufferId, weights: BufferId) {
+        let (num_experts, k) = (self.width(logits), self.width(experts));
+        let (mut chosen, mut shares) = (self.take_u32(experts), self.take_f32(weights));
+        let rows = f32_of(self.buffers, logits).chunks_exact(num_experts).take(self.step.rows());
+        let places = chosen.chunks_exact_mut(k).zip(shares.chunks_exact_mut(k));
+        for (logits, (experts, weights)) in rows.zip(places) {
+            top_k(logits, experts, weights);
+        }
+        self.put(experts, Buffer::U32(chosen));
+        self.put(weights, Buffer::F32(shares));
+    }
+
+    /// One task per chosen expert and chunk of features.
+    fn moe_gate_up(&mut self, op: &Op) {
+        let Op::MoeGateUp { input, experts, weight, bias, limit, alpha, out } = *op else {
+            unreachable!("moe_gate_up only")
+        };
+        let (rows, k) = (self.step.rows(), self.width(experts));
+        let mut result = self.take_f32(out);
+        let matrices = self.experts(weight);
+        let intermediate = matrices.out_features / 2;
+        self.pack(input, rows, matrices.in_features, Order::Mx);
+        self.route(experts, rows * k, weight);
+        let (witness, inputs) = (self.witness, &self.scratch.packed[..rows * matrices.in_features]);
+        let matrices = self.experts(weight);
+        let bias = &*self.weights[bias.0 as usize].values;
+        let routing = &self.scratch.routing;
+        let parts = Parts::new(&mut result[..rows * k * intermediate]);
+        let size = chunk(intermediate, self.pool.threads(), PANEL_ROWS / 2);
+        let chunks = intermediate.div_ceil(size);
+        let region = |task: usize, _: usize| {
+            let (expert, choices) = routing.active(task / chunks);
+            let bias = &bias[4 * expert * intermediate..4 * (expert + 1) * intermediate];
+            let (weight, features) = (matrices.expert(expert), part(task % chunks, size, intermediate));
+            witness.run(GateUp { weight, bias, inputs, choices, k, features, limit, alpha, out: parts });
+        };
+        self.pool.run(routing.num_active() * chunks, &region);
+        self.put(out, Buffer::F32(result));
+    }
+
+    /// One task per chunk of features, with all experts.
+    fn moe_down(&mut self, op: &Op) {
+        let Op::MoeDown { input, experts, weights, weight, bias, out } = *op else {
+            unreachable!("moe_down only")
+        };
+        let (rows, k) = (self.step.rows(), self.width(experts));
+        let mut result = self.take_f32(out);
+        let (n, in_features) = {
+            let matrices = self.experts(weight);
+            (matrices.out_features, matrices.in_features)
+        };
+        self.pack(input, rows * k, in_features, Order::Mx);
+        self.route(experts, rows * k, weight);
+        let witness = self.witness;
+        let matrices = self.experts(weight);
+        let bias = &*self.weights[bias.0 as usize].values;
+        let weights = f32_of(self.buffers, weights);
+        let Scratch { packed, routing, threads, per_thread } = &mut *self.scratch;
+        let (inputs, routing, per_thread) = (&packed[..rows * k * in_features], &*routing, *per_thread);
+        let (scratch, parts) = (Parts::new(threads), Parts::new(&mut result[..rows * n]));
+        let size = chunk(n, self.pool.threads(), PANEL_ROWS);
+        let region = |task: usize, thread: usize| {
+            witness.run(Down {
+                weight: matrices,
+                bias,
+                inputs,
+                routing,
+                weights: &weights[..rows * k],
+                k,
+                features: part(task, size, n),
+                // SAFETY: each thread has its own part.
+                products: unsafe { scratch.get(thread * per_thread..(thread + 1) * per_thread) },
+                out: parts,
+            });
+        };
+        self.pool.run(n.div_ceil(size), &region);
+        self.put(out, Buffer::F32(result));
+    }
+
+    /// Packs rows of `width` f32 of a buffer for a product.
+    fn pack(&mut self, input: BufferId, rows: usize, width: usize, order: Order) {
+        let input = f32_of(self.buffers, input);
+        let (witness, packed) = (self.witness, blocks(width) * BLOCK);
+        let parts = Parts::new(&mut self.scratch.packed[..rows * packed]);
+        let region = |t: usize, _: usize| {
+            // SAFETY: each task has one row.
+            let out = unsafe { parts.get(t * packed..(t + 1) * packed) };
+            witness.run(Pack { row: &input[t * width..(t + 1) * width], order, out });
+        };
+        self.pool.run_if(rows * width >= PARALLEL_FROM, rows, &region);
+    }
+
+    /// Sorts the choices in `experts` by expert.
+    fn route(&mut self, experts: BufferId, choices: usize, weight: WeightId) {
+        let Buffer::U32(chosen) = &self.buffers[experts.0 as usize] else {
+            unreachable!("checked: a u32 buffer")
+        };
+        let experts = self.weights[weight.0 as usize].spec.experts;
+        self.scratch.routing.sort(&chosen[..choices], experts);
+    }
+
+    fn count(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Step => self.step.rows(),
+            Rows::Logits => self.step.logit_rows.len(),
+        }
+    }
+
+    fn width(&self, id: BufferId) -> usize {
+        self.registry.buffer("submit", id).expect("the program was checked: the buffer exists").width
+    }
+
+    fn weight(&self, id: WeightId) -> &Weight {
+        &self.weights[id.0 as usize]
+    }
+
+    /// Takes a buffer's memory out for writing, so that others can be read; [`Self::put`] returns it.
+    fn take_f32(&mut self, id: BufferId) -> Memory<f32> {
+        match &mut self.buffers[id.0 as usize] {
+            Buffer::F32(values) => std::mem::take(values),
+            Buffer::U32(_) => unreachable!("the program was checked: an f32 buffer"),
+        }
+    }
+
+    /// As [`Self::take_f32`], for u32.
+    fn take_u32(&mut self, id: BufferId) -> Memory<u32> {
+        match &mut self.buffers[id.0 as usize] {
+            Buffer::U32(values) => std::mem::take(values),
+            Buffer::F32(_) => unreachable!("the program was checked: a u32 buffer"),
+        }
+    }
+
+    fn put(&mut self, id: BufferId, buffer: Buffer) {
+        self.buffers[id.0 as usize] = buffer;
+    }
+}
+
+impl<'a> Run<'a> {
+    /// The experts' matrices.
+    fn experts(&self, id: WeightId) -> MxExperts<'a> {
+        let Weight { spec, values, scales } = &self.weights[id.0 as usize];
+        let (out_features, in_features) = (spec.out_features, spec.in_features);
+        MxExperts { codes: values, scales, out_features, in_features }
+    }
+}
+
+/// An f32 buffer's memory.
+fn f32_of(buffers: &[Buffer], id: BufferId) -> &[f32] {
+    match &buffers[id.0 as usize] {
+        Buffer::F32(values) => values,
+        Buffer::U32(_) => unreachable!("the program was checked: an f32 buffer"),
+    }
+}
+
+/// Size of the chunks that `n` features are cut into: at most `most`, and several for each thread.
+fn chunk(n: usize, threads: usize, most: usize) -> usize {
+    (n / (4 * threads)).next_multiple_of(8).clamp(8, most)
+}
+
+/// The i-th chunk of `n` features.
+fn part(i: usize, size: usize, n: usize) -> Range<usize> {
+    i * size..n.min((i + 1) * size)
+}

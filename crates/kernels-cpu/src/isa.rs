@@ -1,0 +1,141 @@
+//! Instruction sets: which there are, which the processor has, which is used.
+
+use crate::simd::avx2::Avx2;
+use crate::simd::avx512::Avx512;
+use crate::simd::scalar::Scalar;
+use crate::simd::{Kernel, Simd};
+
+/// Environment variable that forces an instruction set.
+pub const ISA_VARIABLE: &str = "SOSTENUTO_ISA";
+
+/// An instruction set that kernels exist for, from least to most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// Plain code that any processor runs.
+    Scalar,
+    /// AVX2, FMA and F16C: 8 f32 lanes.
+    Avx2,
+    /// AVX-512 F, BW, VL and DQ: 16 f32 lanes.
+    Avx512,
+}
+
+/// Why a CPU backend could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CpuError {
+    /// The instruction set asked for is not there.
+    #[error("this processor lacks {asked}, its best instruction set is {best}")]
+    IsaMissing {
+        /// What was asked for.
+        asked: &'static str,
+        /// What there is.
+        best: &'static str,
+    },
+    /// The environment variable holds something else.
+    #[error("{ISA_VARIABLE} is {got:?}, expected scalar, avx2 or avx512")]
+    IsaUnknown {
+        /// Its value.
+        got: String,
+    },
+    /// No thread to run on.
+    #[error("{got} threads, expected 1 to {limit}")]
+    Threads {
+        /// What was asked for.
+        got: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// The operating system gave no thread.
+    #[error("could not start worker thread {index}: {reason}")]
+    ThreadStart {
+        /// Which thread.
+        index: usize,
+        /// What the operating system said.
+        reason: String,
+    },
+}
+
+impl Isa {
+    /// All of them, from least to most.
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+
+    /// Name in messages, kernel names and [`ISA_VARIABLE`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        Witness::new(self).is_some()
+    }
+
+    /// The best this processor has.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().rfind(|isa| isa.is_available()).unwrap_or(Self::Scalar)
+    }
+
+    /// What [`ISA_VARIABLE`] asks for, if it is set.
+    ///
+    /// # Errors
+    /// [`CpuError::IsaUnknown`] where its value names none.
+    pub fn from_environment() -> Result<Option<Self>, CpuError> {
+        let Some(value) = std::env::var_os(ISA_VARIABLE) else { return Ok(None) };
+        let named = Self::ALL.into_iter().find(|isa| value == isa.name());
+        let unknown = || CpuError::IsaUnknown { got: value.to_string_lossy().into_owned() };
+        named.map(Some).ok_or_else(unknown)
+    }
+}
+
+/// Proof that the processor has an instruction set, and the way to its code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Witness {
+    Scalar(Scalar),
+    Avx2(Avx2),
+    Avx512(Avx512),
+}
+
+impl Witness {
+    /// The proof, where there is one.
+    pub(crate) fn new(isa: Isa) -> Option<Self> {
+        match isa {
+            Isa::Scalar => Some(Self::Scalar(Scalar)),
+            Isa::Avx2 => Avx2::detect().map(Self::Avx2),
+            Isa::Avx512 => Avx512::detect().map(Self::Avx512),
+        }
+    }
+
+    pub(crate) fn isa(self) -> Isa {
+        match self {
+            Self::Scalar(_) => Isa::Scalar,
+            Self::Avx2(_) => Isa::Avx2,
+            Self::Avx512(_) => Isa::Avx512,
+        }
+    }
+
+    /// Runs a kernel with this instruction set.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Self::Scalar(simd) => simd.vectorize(kernel),
+            Self::Avx2(simd) => simd.vectorize(kernel),
+            Self::Avx512(simd) => simd.vectorize(kernel),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalar_is_always_there_and_best_is_available() {
+        assert!(Isa::Scalar.is_available());
+        assert!(Isa::best().is_available());
+        for isa in Isa::ALL {
+            assert_eq!(Witness::new(isa).map(Witness::isa), isa.is_available().then_some(isa));
+        }
+    }
+}

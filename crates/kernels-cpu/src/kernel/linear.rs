@@ -1,0 +1,96 @@
+//! Dense products.
+
+// Tasks write disjoint columns of the output.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use sostenuto_formats::codes::bf16_to_f32;
+
+use crate::kernel::matrix::Bf16;
+use crate::kernel::matrix::Matrix;
+use crate::kernel::panel::{PANEL_ROWS, PANEL_SUMS, PANEL_TOKENS, Panel, multiply};
+use crate::memory::Parts;
+use crate::simd::{BLOCK, Kernel, Simd};
+
+/// `out[t][o] = weight[o] · input[t] + bias[o]`, or `+=`, for the output features `features`.
+///
+/// | argument | type | shape |
+/// |---|---|---|
+/// | `weight` | bf16 | `[n, k]` |
+/// | `inputs` | f32, packed | `[rows, ⌈k/32⌉, 32]` |
+/// | `bias` | bf16 bytes | `[n]` |
+/// | `features` | output features | within `n`, at most 48 |
+/// | `out` | f32 | `[rows, n]` |
+///
+/// # Numerics
+/// See the crate's documentation; the bias is added to the finished sum, then that to what `out` held.
+///
+/// # Panics
+/// If sizes do not belong together.
+///
+/// # Cost
+/// `2·k` bytes of weights per output feature, once per 12 rows; bound by memory for one row, by multiplications for
+/// many.
+///
+/// # Source
+/// OCP MX has no part in it: `torch.nn.Linear` of openai/gpt-oss `gpt_oss/torch/model.py`.
+///
+/// # Safety
+/// Whoever makes it vouches that no other task writes columns `features` of `out`.
+pub(crate) struct Linear<'a> {
+    pub(crate) weight: Bf16<'a>,
+    pub(crate) inputs: &'a [f32],
+    pub(crate) bias: Option<&'a [u8]>,
+    pub(crate) features: Range<usize>,
+    pub(crate) accumulate: bool,
+    pub(crate) out: Parts<'a, f32>,
+}
+
+impl Kernel for Linear<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let weight = &self.weight;
+        let width = Matrix::<S>::rows(weight);
+        let blocks = Matrix::<S>::whole_blocks(weight) + usize::from(Matrix::<S>::has_tail(weight));
+        let inputs = self.inputs.as_chunks::<BLOCK>().0;
+        let mut sums = [0.0; PANEL_SUMS];
+        let mut first = 0;
+        for group in inputs.chunks(blocks * PANEL_TOKENS) {
+            let tokens = group.len() / blocks;
+            let mut rows: [&[[f32; BLOCK]]; PANEL_TOKENS] = [&[]; PANEL_TOKENS];
+            for (row, input) in rows.iter_mut().zip(group.chunks_exact(blocks)) {
+                *row = input;
+            }
+            let mut panel = Panel { inputs: &rows[..tokens], sums: &mut sums };
+            multiply(s, self.weight, self.features.clone(), &mut panel);
+            for t in 0..tokens {
+                let start = (first + t) * width;
+                // SAFETY: no other task has these columns.
+                let out = unsafe { self.out.get(start + self.features.start..start + self.features.end) };
+                self.finish(&sums[t * PANEL_ROWS..(t + 1) * PANEL_ROWS], out);
+            }
+            first += tokens;
+        }
+    }
+}
+
+impl Linear<'_> {
+    /// Adds the bias, and what was there.
+    #[inline(always)]
+    fn finish(&self, sums: &[f32], out: &mut [f32]) {
+        for (i, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
+            let bias = self.bias.map_or(0.0, |bias| bf16_at(bias, self.features.start + i));
+            let value = sum + bias;
+            *out = if self.accumulate { *out + value } else { value };
+        }
+    }
+}
+
+/// Element of a bf16 vector.
+#[inline(always)]
+pub(crate) fn bf16_at(bytes: &[u8], index: usize) -> f32 {
+    bf16_to_f32(u16::from_le_bytes([bytes[2 * index], bytes[2 * index + 1]]))
+}

@@ -1,0 +1,9 @@
+//! The kernels. Each works on a part of an op's output; the backend cuts an op into parts.
+
+pub(crate) mod attention;
+pub(crate) mod linear;
+pub(crate) mod matrix;
+pub(crate) mod moe;
+pub(crate) mod pack;
+pub(crate) mod panel;
+pub(crate) mod rows;

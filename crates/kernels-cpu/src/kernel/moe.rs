@@ -1,0 +1,272 @@
+//! Expert products.
+
+// Tasks write disjoint columns of the output.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::kernel::linear::bf16_at;
+use crate::kernel::matrix::{Matrix, Mx, MxExperts};
+use crate::kernel::panel::{PANEL_ROWS, PANEL_SUMS, PANEL_TOKENS, Panel, multiply};
+use crate::memory::Parts;
+use crate::simd::{BLOCK, Kernel, Simd, math};
+
+/// Which rows chose which experts. A choice is `row · k + place`.
+#[derive(Debug, Default)]
+pub(crate) struct Routing {
+    /// Choices, those of expert 0 first; ascending within an expert.
+    choices: Vec<u32>,
+    /// For each expert that was chosen: the expert and where its choices start and end.
+    active: Vec<(u32, u32, u32)>,
+    /// Choices per expert.
+    counts: Vec<u32>,
+}
+
+impl Routing {
+    /// Room for `choices` choices among `experts` experts.
+    pub(crate) fn reserve(&mut self, choices: usize, experts: usize) {
+        self.choices.resize(self.choices.len().max(choices), 0);
+        self.counts.resize(self.counts.len().max(experts), 0);
+        self.active.reserve(experts);
+    }
+
+    /// Sorts the choices by expert. Allocates nothing.
+    ///
+    /// # Panics
+    /// If an expert is not below `experts`, or there was not room reserved for this many.
+    pub(crate) fn sort(&mut self, chosen: &[u32], experts: usize) {
+        let counts = &mut self.counts[..experts];
+        counts.fill(0);
+        for &expert in chosen {
+            counts[expert as usize] += 1;
+        }
+        self.active.clear();
+        let mut start = 0;
+        for (expert, count) in counts.iter_mut().enumerate() {
+            if *count > 0 {
+                assert!(self.active.len() < self.active.capacity(), "room for every expert");
+                self.active.push((expert as u32, start, start + *count));
+            }
+            start += std::mem::replace(count, start);
+        }
+        for (choice, &expert) in chosen.iter().enumerate() {
+            let place = &mut counts[expert as usize];
+            self.choices[*place as usize] = choice as u32;
+            *place += 1;
+        }
+    }
+
+    /// Number of experts that were chosen.
+    pub(crate) fn num_active(&self) -> usize {
+        self.active.len()
+    }
+
+    /// The i-th chosen expert and its choices.
+    pub(crate) fn active(&self, i: usize) -> (usize, &[u32]) {
+        let (expert, start, end) = self.active[i];
+        (expert as usize, &self.choices[start as usize..end as usize])
+    }
+
+    /// Size in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        4 * (self.choices.len() + self.counts.len()) + 12 * self.active.capacity()
+    }
+}
+
+/// Products of one expert's rows with the inputs of a group of its choices. Choice c has input `c / per_input`.
+#[inline(always)]
+fn multiply_group<S: Simd, M: Matrix<S>>(
+    s: S,
+    matrix: M,
+    rows: Range<usize>,
+    group: &[u32],
+    (inputs, per_input): (&[M::Activation], usize),
+    sums: &mut [f32; PANEL_SUMS],
+) {
+    let blocks = matrix.whole_blocks();
+    let mut gathered: [&[M::Activation]; PANEL_TOKENS] = [&[]; PANEL_TOKENS];
+    for (input, &choice) in gathered.iter_mut().zip(group) {
+        let row = choice as usize / per_input;
+        *input = &inputs[row * blocks..(row + 1) * blocks];
+    }
+    multiply(s, matrix, rows, &mut Panel { inputs: &gathered[..group.len()], sums });
+}
+
+/// Gate and up of one expert with SwiGLU, for the intermediate features `features`:
+/// `g = W[2i]·x + b[2i]`, `u = W[2i+1]·x + b[2i+1]`, `out = g'·σ(alpha·g')·(u' + 1)` with
+/// `g' = min(g, limit)`, `u' = clamp(u, −limit, limit)`.
+///
+/// | argument | type | shape |
+/// |---|---|---|
+/// | `weight` | MXFP4 | `[2·intermediate, hidden]`, gate and up interleaved |
+/// | `bias` | bf16 bytes | `[2·intermediate]` |
+/// | `inputs` | f32, packed | `[rows, hidden/32, 32]` |
+/// | `choices` | `row · k + place` | those of this expert |
+/// | `features` | | within `intermediate`, at most 24 |
+/// | `out` | f32 | `[rows·k, intermediate]` |
+///
+/// # Numerics
+/// Weights are decoded to f32 exactly; sums as in the crate's documentation; SwiGLU in f32 with
+/// [`math::sigmoid`].
+///
+/// # Panics
+/// If sizes do not belong together.
+///
+/// # Cost
+/// 17 bytes per 32 weights, once per 12 choices; decoded in registers.
+///
+/// # Source
+/// `MLPBlock` and `swiglu` of openai/gpt-oss `gpt_oss/torch/model.py`; OCP MX specification 6.1.
+///
+/// # Safety
+/// Whoever makes it vouches that no other task writes columns `features` of the choices' rows.
+pub(crate) struct GateUp<'a> {
+    pub(crate) weight: Mx<'a>,
+    pub(crate) bias: &'a [u8],
+    pub(crate) inputs: &'a [f32],
+    pub(crate) choices: &'a [u32],
+    pub(crate) k: usize,
+    pub(crate) features: Range<usize>,
+    pub(crate) limit: f32,
+    pub(crate) alpha: f32,
+    pub(crate) out: Parts<'a, f32>,
+}
+
+impl Kernel for GateUp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rows = 2 * self.features.start..2 * self.features.end;
+        let intermediate = Matrix::<S>::rows(&self.weight) / 2;
+        let inputs = self.inputs.as_chunks::<BLOCK>().0;
+        let mut sums = [0.0; PANEL_SUMS];
+        for group in self.choices.chunks(PANEL_TOKENS) {
+            multiply_group(s, self.weight, rows.clone(), group, (inputs, self.k), &mut sums);
+            for (&choice, sums) in group.iter().zip(sums.chunks_exact(PANEL_ROWS)) {
+                let start = choice as usize * intermediate;
+                // SAFETY: no other task has these columns of this choice's row.
+                let out = unsafe { self.out.get(start + self.features.start..start + self.features.end) };
+                self.finish(s, &sums[..rows.len()], out);
+            }
+        }
+    }
+}
+
+impl GateUp<'_> {
+    /// Bias and SwiGLU.
+    #[inline(always)]
+    fn finish<S: Simd>(&self, s: S, sums: &[f32], out: &mut [f32]) {
+        let (mut gates, mut ups) = ([0.0; PANEL_ROWS], [0.0; PANEL_ROWS]);
+        let first = 2 * self.features.start;
+        for (i, pair) in sums.as_chunks::<2>().0.iter().enumerate() {
+            gates[i] = pair[0] + bf16_at(self.bias, first + 2 * i);
+            ups[i] = pair[1] + bf16_at(self.bias, first + 2 * i + 1);
+        }
+        for (i, out) in out.chunks_mut(S::LANES).enumerate() {
+            let at = i * S::LANES;
+            let gate = s.min(s.splat(self.limit), s.load(&gates[at..]));
+            let up = s.min(s.splat(self.limit), s.max(s.splat(-self.limit), s.load(&ups[at..])));
+            let swish = s.mul(gate, math::sigmoid(s, s.mul(gate, s.splat(self.alpha))));
+            s.store_partial(s.mul(swish, s.add(up, s.splat(1.0))), out);
+        }
+    }
+}
+
+/// `out[t][o] += Σ_e weights[t, e] · (W_e[o] · inputs[t, e] + b_e[o])` for the output features `features`.
+///
+/// | argument | type | shape |
+/// |---|---|---|
+/// | `weight` | MXFP4 of an expert | `[hidden, intermediate]` |
+/// | `bias` | bf16 bytes of an expert | `[hidden]` |
+/// | `inputs` | f32, packed | `[rows·k, intermediate/32, 32]` |
+/// | `weights` | f32 | `[rows, k]` |
+/// | `features` | | within `hidden`, at most 48 |
+/// | `products` | scratch | `[rows·k, 48]` |
+/// | `out` | f32 | `[rows, hidden]` |
+///
+/// # Numerics
+/// As [`GateUp`]; products are kept until all experts are done and then added in the order of `experts`, so that the
+/// order does not depend on which experts other rows chose.
+///
+/// # Panics
+/// If sizes do not belong together.
+///
+/// # Cost
+/// As [`GateUp`].
+///
+/// # Source
+/// `MLPBlock` of openai/gpt-oss `gpt_oss/torch/model.py`.
+///
+/// # Safety
+/// Whoever makes it vouches that no other task writes columns `features` of `out`.
+pub(crate) struct Down<'a> {
+    pub(crate) weight: MxExperts<'a>,
+    pub(crate) bias: &'a [u8],
+    pub(crate) inputs: &'a [f32],
+    pub(crate) routing: &'a Routing,
+    pub(crate) weights: &'a [f32],
+    pub(crate) k: usize,
+    pub(crate) features: Range<usize>,
+    pub(crate) products: &'a mut [f32],
+    pub(crate) out: Parts<'a, f32>,
+}
+
+impl Kernel for Down<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (count, width) = (self.features.len(), self.weight.out_features);
+        let inputs = self.inputs.as_chunks::<BLOCK>().0;
+        let mut sums = [0.0; PANEL_SUMS];
+        for i in 0..self.routing.num_active() {
+            let (expert, choices) = self.routing.active(i);
+            let matrix = self.weight.expert(expert);
+            let bias = &self.bias[2 * expert * width..2 * (expert + 1) * width];
+            for group in choices.chunks(PANEL_TOKENS) {
+                multiply_group(s, matrix, self.features.clone(), group, (inputs, 1), &mut sums);
+                for (&choice, sums) in group.iter().zip(sums.chunks_exact(PANEL_ROWS)) {
+                    let products = &mut self.products[choice as usize * PANEL_ROWS..][..count];
+                    for (o, (product, sum)) in products.iter_mut().zip(sums).enumerate() {
+                        *product = sum + bf16_at(bias, self.features.start + o);
+                    }
+                }
+            }
+        }
+        for (t, weights) in self.weights.chunks_exact(self.k).enumerate() {
+            let start = t * width;
+            // SAFETY: no other task has these columns.
+            let out = unsafe { self.out.get(start + self.features.start..start + self.features.end) };
+            for (e, &weight) in weights.iter().enumerate() {
+                let products = &self.products[(t * self.k + e) * PANEL_ROWS..][..count];
+                for (out, product) in out.iter_mut().zip(products) {
+                    *out += weight * product;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routing_lists_every_choice_under_its_expert() {
+        let mut routing = Routing::default();
+        routing.reserve(8, 6);
+        for chosen in [vec![3, 0, 3, 5, 0, 3], vec![2, 2], vec![]] {
+            routing.sort(&chosen, 6);
+            let mut seen = Vec::new();
+            for i in 0..routing.num_active() {
+                let (expert, choices) = routing.active(i);
+                assert!(choices.is_sorted() && !choices.is_empty());
+                assert!(choices.iter().all(|&choice| chosen[choice as usize] as usize == expert));
+                seen.extend_from_slice(choices);
+            }
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..chosen.len() as u32));
+        }
+    }
+}

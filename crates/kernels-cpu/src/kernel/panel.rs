@@ -1,0 +1,155 @@
+//! Products of some rows of a matrix with some rows of activations.
+
+// Blocks are read without bounds checks in the innermost loops.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::kernel::matrix::Matrix;
+use crate::simd::Simd;
+
+/// Most rows of the matrix in a panel.
+pub(crate) const PANEL_ROWS: usize = 48;
+
+/// Most rows of activations in a panel: they stay in the second-level cache while the matrix's rows pass.
+pub(crate) const PANEL_TOKENS: usize = 12;
+
+/// Room for the products of a panel.
+pub(crate) const PANEL_SUMS: usize = PANEL_ROWS * PANEL_TOKENS;
+
+/// Rows of activations and room for their products.
+pub(crate) struct Panel<'a, X> {
+    /// At most [`PANEL_TOKENS`], each with a packed block per block of the matrix's rows.
+    pub(crate) inputs: &'a [&'a [X]],
+    /// `[inputs, PANEL_ROWS]`.
+    pub(crate) sums: &'a mut [f32],
+}
+
+impl<X> Panel<'_, X> {
+    pub(crate) fn tokens(&self) -> usize {
+        self.inputs.len()
+    }
+}
+
+/// `sums[t][r] = matrix[rows.start + r] · inputs[t]`.
+///
+/// # Numerics
+/// Blocks in ascending order into one sum per product, whatever the tile.
+///
+/// # Panics
+/// If `rows` are more than [`PANEL_ROWS`] or not the matrix's, or the panel's sizes are wrong.
+#[inline(always)]
+pub(crate) fn multiply<S: Simd, M: Matrix<S>>(
+    s: S,
+    matrix: M,
+    rows: Range<usize>,
+    panel: &mut Panel<'_, M::Activation>,
+) {
+    assert!(rows.start <= rows.end && rows.end <= matrix.rows(), "rows of the matrix");
+    assert!(rows.len() <= PANEL_ROWS && panel.tokens() <= PANEL_TOKENS, "at most a panel");
+    assert!(panel.sums.len() >= panel.tokens() * PANEL_ROWS, "room for the products");
+    let blocks = matrix.whole_blocks() + usize::from(matrix.has_tail());
+    assert!(panel.inputs.iter().all(|input| input.len() == blocks), "a packed block per block");
+    matrix.multiply(s, rows, panel);
+}
+
+/// Tiles of R rows and T tokens, where the panel has exactly T tokens.
+#[inline(always)]
+pub(crate) fn strips<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
+    s: S,
+    matrix: M,
+    rows: Range<usize>,
+    panel: &mut Panel<'_, M::Activation>,
+) {
+    let mut row = 0;
+    while row + R <= rows.len() {
+        tile::<S, M, R, T>(s, matrix, rows.start + row, row, 0, panel);
+        row += R;
+    }
+    while row < rows.len() {
+        tile::<S, M, 1, T>(s, matrix, rows.start + row, row, 0, panel);
+        row += 1;
+    }
+}
+
+/// Tiles of R rows and up to T tokens (T at most 6), for any number of tokens.
+#[inline(always)]
+pub(crate) fn strips_of<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
+    s: S,
+    matrix: M,
+    rows: Range<usize>,
+    panel: &mut Panel<'_, M::Activation>,
+) {
+    let mut row = 0;
+    while row + R <= rows.len() {
+        strip::<S, M, R, T>(s, matrix, rows.start + row, row, panel);
+        row += R;
+    }
+    while row < rows.len() {
+        strip::<S, M, 1, T>(s, matrix, rows.start + row, row, panel);
+        row += 1;
+    }
+}
+
+/// R rows with every token.
+#[inline(always)]
+fn strip<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
+    s: S,
+    matrix: M,
+    row: usize,
+    place: usize,
+    panel: &mut Panel<'_, M::Activation>,
+) {
+    let mut token = 0;
+    while token + T <= panel.tokens() {
+        tile::<S, M, R, T>(s, matrix, row, place, token, panel);
+        token += T;
+    }
+    match panel.tokens() - token {
+        0 => {}
+        1 => tile::<S, M, R, 1>(s, matrix, row, place, token, panel),
+        2 => tile::<S, M, R, 2>(s, matrix, row, place, token, panel),
+        3 => tile::<S, M, R, 3>(s, matrix, row, place, token, panel),
+        4 => tile::<S, M, R, 4>(s, matrix, row, place, token, panel),
+        5 => tile::<S, M, R, 5>(s, matrix, row, place, token, panel),
+        _ => unreachable!("T is at most 6"),
+    }
+}
+
+/// R·T dot products side by side, so that their chains of additions overlap.
+#[inline(always)]
+fn tile<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
+    s: S,
+    matrix: M,
+    row: usize,
+    place: usize,
+    token: usize,
+    panel: &mut Panel<'_, M::Activation>,
+) {
+    assert!(row + R <= matrix.rows() && token + T <= panel.tokens(), "a tile of the panel");
+    let blocks = matrix.whole_blocks();
+    let mut inputs = [panel.inputs[token]; T];
+    for (t, input) in inputs.iter_mut().enumerate() {
+        *input = panel.inputs[token + t];
+        assert!(input.len() >= blocks, "a packed block per block");
+    }
+    let mut sums = [[matrix.zero(s); T]; R];
+    for block in 0..blocks {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: `row + R` rows and `blocks` blocks are the matrix's, as asserted.
+            let weights = unsafe { matrix.decode(s, row + r, block) };
+            for (sum, input) in sums.iter_mut().zip(&inputs) {
+                // SAFETY: every input has `blocks` blocks, as asserted.
+                *sum = matrix.step(s, *sum, weights, unsafe { input.get_unchecked(block) });
+            }
+        }
+    }
+    for (r, sums) in sums.iter_mut().enumerate() {
+        for (t, sum) in sums.iter_mut().enumerate() {
+            if matrix.has_tail() {
+                *sum = matrix.step(s, *sum, matrix.decode_tail(s, row + r), &inputs[t][blocks]);
+            }
+            panel.sums[(token + t) * PANEL_ROWS + place + r] = matrix.finish(s, *sum);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Threads that run one parallel region at a time.
+
+// A region's closure lives on the stack of the thread that waits for it.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+
+use crate::isa::CpuError;
+
+/// Looks for work before a worker parks: some tens of microseconds.
+const WORKER_SPINS: usize = 10_000;
+
+/// Looks for the workers' end before the caller yields between looks.
+const CALLER_SPINS: usize = 10_000;
+
+/// Most threads.
+pub(crate) const MAX_THREADS: usize = 1_024;
+
+/// A region: called once per task with the task's and the thread's number.
+type Region<'a> = &'a (dyn Fn(usize, usize) + Sync + 'a);
+
+/// Threads of a backend. The thread that calls [`Pool::run`] is number 0 and works too.
+///
+/// Workers look for a region for a short while and then park. Starting a region allocates nothing and takes no lock.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<(Thread, Option<JoinHandle<()>>)>,
+}
+
+struct Shared {
+    /// The present region; written by the caller while no worker is in a region.
+    region: UnsafeCell<Option<Region<'static>>>,
+    /// Tasks of the region.
+    tasks: AtomicUsize,
+    /// The next task that no thread has taken.
+    next: AtomicUsize,
+    /// Counts regions; a change starts one.
+    generation: AtomicUsize,
+    /// Workers that have not finished the region.
+    working: AtomicUsize,
+    panicked: AtomicBool,
+    stop: AtomicBool,
+}
+
+// SAFETY: `region` is written only while `working` is 0 and read only between the change of `generation` and the
+// worker's decrement of `working`; both are release and acquire pairs.
+unsafe impl Sync for Shared {}
+// SAFETY: the region is `Sync`, so a reference to it may be sent.
+unsafe impl Send for Shared {}
+
+impl Pool {
+    /// Starts `threads - 1` workers.
+    ///
+    /// # Errors
+    /// [`CpuError::Threads`], [`CpuError::ThreadStart`].
+    pub(crate) fn new(threads: usize) -> Result<Self, CpuError> {
+        if threads == 0 || threads > MAX_THREADS {
+            return Err(CpuError::Threads { got: threads, limit: MAX_THREADS });
+        }
+        let shared = Arc::new(Shared {
+            region: UnsafeCell::new(None),
+            tasks: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            generation: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        });
+        let mut pool = Self { shared, workers: Vec::new() };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let handle = thread::Builder::new()
+                .name(format!("kernels-{index}"))
+                .spawn(move || shared.work(index))
+                .map_err(|error| CpuError::ThreadStart { index, reason: error.to_string() })?;
+            pool.workers.push((handle.thread().clone(), Some(handle)));
+        }
+        Ok(pool)
+    }
+
+    /// Threads, the caller's included.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `region(task, thread)` for every task below `tasks`, on all threads; returns when all are done.
+    ///
+    /// # Panics
+    /// If a task did.
+    pub(crate) fn run(&mut self, tasks: usize, region: Region<'_>) {
+        if self.workers.is_empty() || tasks <= 1 {
+            (0..tasks).for_each(|task| region(task, 0));
+            return;
+        }
+        let shared = &*self.shared;
+        assert_eq!(shared.working.load(Ordering::Acquire), 0, "one region at a time");
+        // SAFETY: the lifetime is only forgotten: `Wait` keeps this call from returning or unwinding before every
+        // worker is done with the region. No worker is in a region now, so nobody reads the cell.
+        unsafe {
+            *shared.region.get() = Some(std::mem::transmute::<Region<'_>, Region<'static>>(region));
+        }
+        shared.tasks.store(tasks, Ordering::Relaxed);
+        shared.next.store(0, Ordering::Relaxed);
+        shared.working.store(self.workers.len(), Ordering::Relaxed);
+        shared.generation.fetch_add(1, Ordering::Release);
+        for (worker, _) in &self.workers {
+            worker.unpark();
+        }
+        let wait = Wait(shared);
+        shared.take_tasks(region, 0);
+        drop(wait);
+        assert!(!shared.panicked.load(Ordering::Acquire), "a kernel panicked on a worker thread");
+    }
+}
+
+impl Pool {
+    /// As [`Pool::run`]; on the caller's thread alone unless `parallel`.
+    pub(crate) fn run_if(&mut self, parallel: bool, tasks: usize, region: Region<'_>) {
+        if parallel {
+            self.run(tasks, region);
+        } else {
+            (0..tasks).for_each(|task| region(task, 0));
+        }
+    }
+}
+
+/// Waits for the workers when dropped, so that an unwinding caller waits too.
+struct Wait<'a>(&'a Shared);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let mut spins = 0;
+        while self.0.working.load(Ordering::Acquire) > 0 {
+            spins += 1;
+            if spins < CALLER_SPINS {
+                std::hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// A worker's life.
+    fn work(&self, thread: usize) {
+        let mut seen = 0;
+        loop {
+            seen = self.wait_for_region(seen);
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            // SAFETY: the generation changed, so the caller has written the region, and waits for this worker.
+            let region = unsafe { *self.region.get() }.expect("a new generation has a region");
+            if catch_unwind(AssertUnwindSafe(|| self.take_tasks(region, thread))).is_err() {
+                self.panicked.store(true, Ordering::Release);
+            }
+            self.working.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Returns the generation once it is no longer `seen`.
+    fn wait_for_region(&self, seen: usize) -> usize {
+        let mut spins = 0;
+        loop {
+            let generation = self.generation.load(Ordering::Acquire);
+            if generation != seen {
+                return generation;
+            }
+            spins += 1;
+            if spins < WORKER_SPINS {
+                std::hint::spin_loop();
+            } else {
+                thread::park();
+            }
+        }
+    }
+
+    fn take_tasks(&self, region: Region<'_>, thread: usize) {
+        let tasks = self.tasks.load(Ordering::Relaxed);
+        loop {
+            let task = self.next.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                return;
+            }
+            region(task, thread);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        for (worker, handle) in &mut self.workers {
+            worker.unpark();
+            if let Some(handle) = handle.take() {
+                // A worker catches what its tasks throw, so there is no panic to pass on.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_in_every_region() {
+        for threads in [1, 2, 3, 8] {
+            let mut pool = Pool::new(threads).unwrap();
+            for tasks in [0, 1, 2, 7, 100] {
+                for _ in 0..20 {
+                    let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                    pool.run(tasks, &|task, thread| {
+                        assert!(thread < threads);
+                        counts[task].fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn panic_of_a_task_reaches_the_caller() {
+        for threads in [1, 3] {
+            let mut pool = Pool::new(threads).unwrap();
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(64, &|task, _| assert_ne!(task, 40, "task 40"));
+            }));
+            assert!(result.is_err());
+        }
+    }
+
+    #[test]
+    fn parked_workers_wake_for_the_next_region() {
+        let mut pool = Pool::new(2).unwrap();
+        for _ in 0..3 {
+            // Long enough for the worker to park: wait until it has spun itself out, measured in its own spins.
+            (0..50 * WORKER_SPINS).for_each(|_| std::hint::spin_loop());
+            let count = AtomicUsize::new(0);
+            pool.run(1_000, &|_, _| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.load(Ordering::Relaxed), 1_000);
+        }
+    }
+
+    #[test]
+    fn absurd_thread_counts_are_refused() {
+        for got in [0, MAX_THREADS + 1] {
+            assert_eq!(Pool::new(got).err(), Some(CpuError::Threads { got, limit: MAX_THREADS }));
+        }
+    }
+}

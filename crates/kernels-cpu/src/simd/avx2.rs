@@ -1,0 +1,208 @@
+//! Eight lanes of AVX2 with FMA.
+
+// Intrinsics: each is called behind the witness.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{BLOCK, E8M0, Kernel, Simd};
+
+/// Proof that the processor has AVX2 and FMA.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where the processor has both.
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+}
+
+/// Runs intrinsics of AVX2 and FMA.
+macro_rules! with {
+    ($witness:expr, $code:expr) => {{
+        let _: Avx2 = $witness;
+        // SAFETY: the witness proves that the processor has the instructions; memory they touch lies in the slices
+        // and arrays whose lengths the types or the asserts beside the call state.
+        unsafe { $code }
+    }};
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn vectorized<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+/// The high and the low byte of each E2M1 code as bf16.
+const E2M1_HIGH: [u8; 16] =
+    [0x00, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40, 0x80, 0xbf, 0xbf, 0xbf, 0xc0, 0xc0, 0xc0, 0xc0];
+const E2M1_LOW: [u8; 16] =
+    [0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0, 0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0];
+
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+
+    /// Each 16 bf16 are one vector of 32-bit lanes: the low halves are the even elements, the high ones the odd.
+    const BF16_ORDER: [u8; BLOCK] = [
+        0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15, //
+        16, 18, 20, 22, 24, 26, 28, 30, 17, 19, 21, 23, 25, 27, 29, 31,
+    ];
+
+    /// Low nibbles lie in the lower 128 bits and high nibbles in the upper, as bf16; then as in `BF16_ORDER`.
+    const MX_ORDER: [u8; BLOCK] = [
+        0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, //
+        16, 20, 24, 28, 17, 21, 25, 29, 18, 22, 26, 30, 19, 23, 27, 31,
+    ];
+
+    type F32 = __m256;
+    type Block = [__m256; 4];
+
+    #[inline(always)]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        with!(self, vectorized(self, kernel))
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m256 {
+        with!(self, _mm256_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32]) -> __m256 {
+        assert!(values.len() >= 8);
+        with!(self, _mm256_loadu_ps(values.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, values: &[u16]) -> __m256 {
+        assert!(values.len() >= 8);
+        with!(self, {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(values.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        })
+    }
+
+    #[inline(always)]
+    fn store(self, vector: __m256, values: &mut [f32]) {
+        assert!(values.len() >= 8);
+        with!(self, _mm256_storeu_ps(values.as_mut_ptr(), vector));
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        with!(self, _mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        with!(self, _mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        with!(self, _mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        with!(self, _mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        with!(self, _mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        with!(self, _mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        with!(self, _mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        with!(self, _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+
+    #[inline(always)]
+    fn pow2(self, n: __m256) -> __m256 {
+        with!(self, {
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        })
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        with!(self, {
+            let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
+        })
+    }
+
+    #[inline(always)]
+    fn largest(self, a: __m256) -> f32 {
+        with!(self, {
+            let half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
+        })
+    }
+
+    #[inline(always)]
+    fn bf16_block(self, bytes: &[u8; 2 * BLOCK]) -> [__m256; 4] {
+        with!(self, {
+            let first = _mm256_loadu_si256(bytes.as_ptr().cast());
+            let second = _mm256_loadu_si256(bytes.as_ptr().add(32).cast());
+            let ([a, b], [c, d]) = (widen(first), widen(second));
+            [a, b, c, d]
+        })
+    }
+
+    #[inline(always)]
+    fn mx_block(self, codes: &[u8; BLOCK / 2], scale: u8) -> [__m256; 4] {
+        with!(self, {
+            let high_bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128(E2M1_HIGH.as_ptr().cast()));
+            let low_bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128(E2M1_LOW.as_ptr().cast()));
+            let pairs = _mm256_broadcastsi128_si256(_mm_loadu_si128(codes.as_ptr().cast()));
+            // The lower half keeps the low nibbles, the upper half gets the high ones.
+            let shifted = _mm256_srlv_epi32(pairs, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
+            let nibbles = _mm256_and_si256(shifted, _mm256_set1_epi8(15));
+            let high = _mm256_shuffle_epi8(high_bytes, nibbles);
+            let low = _mm256_shuffle_epi8(low_bytes, nibbles);
+            let [a, b] = widen(_mm256_unpacklo_epi8(low, high));
+            let [c, d] = widen(_mm256_unpackhi_epi8(low, high));
+            let scale = _mm256_set1_ps(E8M0[usize::from(scale)]);
+            [
+                _mm256_mul_ps(a, scale),
+                _mm256_mul_ps(b, scale),
+                _mm256_mul_ps(c, scale),
+                _mm256_mul_ps(d, scale),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn dot_block(self, acc: __m256, w: [__m256; 4], x: &[f32; BLOCK]) -> __m256 {
+        with!(self, {
+            let acc = _mm256_fmadd_ps(w[0], _mm256_loadu_ps(x.as_ptr()), acc);
+            let acc = _mm256_fmadd_ps(w[1], _mm256_loadu_ps(x.as_ptr().add(8)), acc);
+            let acc = _mm256_fmadd_ps(w[2], _mm256_loadu_ps(x.as_ptr().add(16)), acc);
+            _mm256_fmadd_ps(w[3], _mm256_loadu_ps(x.as_ptr().add(24)), acc)
+        })
+    }
+}
+
+/// The even and the odd of 16 bf16, widened.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen(pairs: __m256i) -> [__m256; 2] {
+    let even = _mm256_slli_epi32::<16>(pairs);
+    let odd = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+    [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
+}

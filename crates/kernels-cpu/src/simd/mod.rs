@@ -1,0 +1,128 @@
+//! The vector operations that kernels are written in, and their wrappers for each instruction set.
+
+pub(crate) mod avx2;
+pub(crate) mod avx512;
+pub(crate) mod math;
+pub(crate) mod scalar;
+
+/// Elements of a block: of an MX block, and of the steps in which every dot product goes.
+pub(crate) const BLOCK: usize = 32;
+
+/// Most lanes of any instruction set.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// Code generic over the instruction set.
+pub(crate) trait Kernel {
+    type Output;
+
+    /// The code; must be `#[inline(always)]`, so that it is compiled for the instruction set of its caller.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Vectors of f32. A value of an implementing type proves that the processor has the instruction set.
+///
+/// Every method does per lane what its scalar twin does; rounding is to nearest even.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// Lanes of a vector: 8 or 16.
+    const LANES: usize;
+
+    /// Which element of 32 activations comes at each place of a packed block, for [`Self::bf16_block`].
+    const BF16_ORDER: [u8; BLOCK];
+
+    /// The same for [`Self::mx_block`].
+    const MX_ORDER: [u8; BLOCK];
+
+    /// A vector of [`Self::LANES`] f32.
+    type F32: Copy;
+
+    /// 32 weights as f32, in the order of `BF16_ORDER` or `MX_ORDER`.
+    type Block: Copy;
+
+    /// Runs a kernel compiled for this instruction set.
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// The same value in every lane.
+    fn splat(self, value: f32) -> Self::F32;
+
+    /// The first lanes of `values`.
+    fn load(self, values: &[f32]) -> Self::F32;
+
+    /// The first lanes of bf16 `values`, widened.
+    fn load_bf16(self, values: &[u16]) -> Self::F32;
+
+    /// Writes the first lanes of `values`.
+    fn store(self, vector: Self::F32, values: &mut [f32]);
+
+    /// `a + b`.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a - b`.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a · b`.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a / b`.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a · b + c`, rounded once where the instruction set has it so.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+
+    /// The smaller; `b` where either is NaN.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// The larger; `b` where either is NaN.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::F32) -> Self::F32;
+
+    /// 2^n for whole n in −126..=127.
+    fn pow2(self, n: Self::F32) -> Self::F32;
+
+    /// The lanes' sum, halves first: lane i and lane i + LANES/2, and so on.
+    fn sum(self, a: Self::F32) -> f32;
+
+    /// The lanes' maximum.
+    fn largest(self, a: Self::F32) -> f32;
+
+    /// Widens 32 little-endian bf16.
+    fn bf16_block(self, bytes: &[u8; 2 * BLOCK]) -> Self::Block;
+
+    /// Decodes an MX block: E2M1 times 2^(scale − 127).
+    fn mx_block(self, codes: &[u8; BLOCK / 2], scale: u8) -> Self::Block;
+
+    /// `acc + w · x` lane by lane: the block's vectors one after another into the same accumulator. `x` is in the
+    /// block's order.
+    fn dot_block(self, acc: Self::F32, w: Self::Block, x: &[f32; BLOCK]) -> Self::F32;
+
+    /// As [`Self::load`], with zeros beyond the end of a short slice.
+    #[inline(always)]
+    fn load_partial(self, values: &[f32]) -> Self::F32 {
+        let mut padded = [0.0; MAX_LANES];
+        padded[..values.len()].copy_from_slice(values);
+        self.load(&padded)
+    }
+
+    /// As [`Self::store`], leaving out what lies beyond the end of a short slice.
+    #[inline(always)]
+    fn store_partial(self, vector: Self::F32, values: &mut [f32]) {
+        let mut padded = [0.0; MAX_LANES];
+        self.store(vector, &mut padded);
+        values.copy_from_slice(&padded[..values.len()]);
+    }
+}
+
+/// E8M0 scales as f32: 2^(e − 127); the NaN code gives NaN.
+pub(crate) static E8M0: [f32; 256] = {
+    let mut table = [0.0; 256];
+    let mut code = 0;
+    while code < 256 {
+        table[code] = sostenuto_formats::codes::e8m0_to_f32(code as u8);
+        code += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests;
