@@ -19,11 +19,14 @@ pub(crate) struct Aligner {
 }
 
 impl Aligner {
-    /// Notes a token that completes `text_bytes` more bytes of text.
+    /// Notes a token whose text is the next `text_bytes` bytes to be produced.
     pub(crate) fn push_token(&mut self, entry: TokenLogprob, text_bytes: usize) {
-        let start = self.produced;
-        self.produced += text_bytes;
-        self.waiting.push_back((start, self.produced, entry));
+        self.waiting.push_back((self.produced, self.produced + text_bytes, entry));
+    }
+
+    /// Notes `bytes` more bytes of text, of a token or not.
+    pub(crate) fn produce(&mut self, bytes: usize) {
+        self.produced += bytes;
     }
 
     /// Releases `bytes` more bytes of text: the entries whose text is out entirely.
@@ -58,5 +61,56 @@ impl Aligner {
             entries.extend(self.waiting.pop_front().map(|(_, _, entry)| entry));
         }
         entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(token: &str) -> TokenLogprob {
+        TokenLogprob { token: token.into(), logprob: 0.0, bytes: None, top_logprobs: vec![] }
+    }
+
+    fn names(entries: Vec<TokenLogprob>) -> Vec<String> {
+        entries.into_iter().map(|entry| entry.token).collect()
+    }
+
+    /// Tokens of 3, 0 and 2 bytes: the second begins a character that the third completes.
+    fn three() -> Aligner {
+        let mut aligner = Aligner::default();
+        for (name, bytes) in [("a", 3), ("b", 0), ("c", 2)] {
+            aligner.push_token(entry(name), bytes);
+            aligner.produce(bytes);
+        }
+        aligner
+    }
+
+    #[test]
+    fn entries_leave_when_their_text_is_out_entirely() {
+        let mut aligner = three();
+        assert!(names(aligner.release(2)).is_empty());
+        assert_eq!(names(aligner.release(1)), ["a", "b"]);
+        assert!(names(aligner.release(1)).is_empty());
+        assert_eq!(names(aligner.release(1)), ["c"]);
+    }
+
+    #[test]
+    fn cut_text_keeps_the_entries_that_are_partly_out_and_drops_the_rest() {
+        let mut aligner = three();
+        assert_eq!(names(aligner.cut(1)), ["a"]);
+        assert!(names(aligner.release_all()).is_empty());
+        assert!(names(three().cut(0)).is_empty());
+        assert_eq!(names(three().cut(4)), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn text_without_a_token_shifts_the_entries_behind_it() {
+        let mut aligner = Aligner::default();
+        aligner.produce(5);
+        aligner.push_token(entry("a"), 1);
+        aligner.produce(1);
+        assert!(names(aligner.release(5)).is_empty());
+        assert_eq!(names(aligner.release(1)), ["a"]);
     }
 }

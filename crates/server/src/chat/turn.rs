@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use sostenuto_api::chat::{FinishReason, TokenLogprob, TopLogprob};
 use sostenuto_engine::TokenEvent;
-use sostenuto_harmony::{Event, Harmony, Header, Role, StreamParser};
+use sostenuto_harmony::{EndedBy, Event, Harmony, Header, Role, StreamParser};
 use sostenuto_tokenizer::Tokenizer;
 
 use super::{
@@ -134,8 +134,8 @@ impl Turn {
     pub(crate) fn finish(&mut self, reason: FinishReason, deltas: &mut Vec<Delta>) -> TurnEnd {
         let warnings = self.parser.warnings().len() + self.undeclared_calls;
         if self.ended.is_none() {
-            let harmless = self.parser.clone().finish();
-            self.take_events(harmless.events, deltas);
+            let events = self.parser.clone().finish().events;
+            self.take_events(events, deltas);
         }
         let by_itself = match reason {
             FinishReason::Stop if self.calls > 0 => FinishReason::ToolCalls,
@@ -157,7 +157,7 @@ impl Turn {
             match event {
                 Event::MessageStarted { header } => self.start_message(&header, deltas),
                 Event::TextDelta { text } => self.add_text(text, deltas),
-                Event::MessageEnded { .. } => self.end_message(deltas),
+                Event::MessageEnded { by } => self.end_message(by == EndedBy::EndOfInput, deltas),
             }
         }
     }
@@ -199,37 +199,43 @@ impl Turn {
                 *is_empty = false;
                 deltas.push(Delta::Arguments { index: *index, text });
             }
-            Some(Open::Content { .. }) => match self.stop.push(&text) {
-                Stopped::No(text) => {
-                    let logprobs = self.aligner.release(text.len());
-                    self.add_content(text, logprobs, deltas);
-                }
-                Stopped::Yes(text) => {
-                    let logprobs = self.aligner.cut(text.len());
-                    self.add_content(text, logprobs, deltas);
-                    self.ended = Some(FinishReason::Stop);
-                }
-            },
+            Some(Open::Content { .. }) => self.add_content_text(&text, deltas),
         }
     }
 
-    fn end_message(&mut self, deltas: &mut Vec<Delta>) {
+    fn add_content_text(&mut self, text: &str, deltas: &mut Vec<Delta>) {
+        self.aligner.produce(text.len());
+        match self.stop.push(text) {
+            Stopped::No(text) => {
+                let logprobs = self.aligner.release(text.len());
+                self.add_content(text, logprobs, deltas);
+            }
+            Stopped::Yes(text) => {
+                let logprobs = self.aligner.cut(text.len());
+                self.add_content(text, logprobs, deltas);
+                self.ended = Some(FinishReason::Stop);
+            }
+        }
+    }
+
+    /// A message that was cut by a limit does not end the turn by itself.
+    fn end_message(&mut self, is_cut: bool, deltas: &mut Vec<Delta>) {
         match self.open.take() {
             None | Some(Open::Reasoning) => {}
             Some(Open::Content { is_final }) => {
                 let text = self.stop.finish();
                 let logprobs = self.aligner.release_all();
                 self.add_content(text, logprobs, deltas);
-                if is_final {
+                if is_final && !is_cut {
                     self.end_turn();
                 }
             }
             Some(Open::Call { index, is_empty }) => {
-                if is_empty {
+                if is_empty && !is_cut {
                     // No arguments at all; clients parse the text as JSON.
                     deltas.push(Delta::Arguments { index, text: "{}".to_owned() });
                 }
-                if !self.options.parallel_tool_calls {
+                if !self.options.parallel_tool_calls && !is_cut {
                     self.end_turn();
                 }
             }

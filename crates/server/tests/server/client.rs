@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// Longer than anything here takes; a test that waits for this long hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// 2026-11-23.
 struct FixedClock;
@@ -26,19 +26,24 @@ impl Clock for FixedClock {
 }
 
 /// A server on a free port of loopback.
-pub struct TestServer {
-    pub address: SocketAddr,
-    pub engine: EngineHandle,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) engine: EngineHandle,
+    state: AppState,
     shutdown: Option<oneshot::Sender<()>>,
     running: JoinHandle<usize>,
 }
 
 impl TestServer {
-    pub async fn start(executor: impl Executor) -> TestServer {
+    pub(crate) async fn start(executor: impl Executor) -> TestServer {
         TestServer::with(executor, ServerConfig::default(), EngineOptions::default()).await
     }
 
-    pub async fn with(executor: impl Executor, config: ServerConfig, options: EngineOptions) -> TestServer {
+    pub(crate) async fn with(
+        executor: impl Executor,
+        config: ServerConfig,
+        options: EngineOptions,
+    ) -> TestServer {
         let engine = Engine::start(executor, options).unwrap();
         let state = AppState {
             engine: engine.clone(),
@@ -54,58 +59,63 @@ impl TestServer {
             seed: 1,
         };
         let bind = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(ServerConfig { bind, ..config }, state).await.unwrap();
+        let server = Server::bind(ServerConfig { bind, ..config }, state.clone()).await.unwrap();
         let address = server.local_addr();
         let (shutdown, signal) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async {
             let _ = signal.await;
         }));
-        TestServer { address, engine, shutdown: Some(shutdown), running }
+        TestServer { address, engine, state, shutdown: Some(shutdown), running }
+    }
+
+    /// What it serves, to serve it again.
+    pub(crate) fn state(&self) -> AppState {
+        self.state.clone()
     }
 
     /// Signals the shutdown.
-    pub fn signal_shutdown(&mut self) {
+    pub(crate) fn signal_shutdown(&mut self) {
         if let Some(signal) = self.shutdown.take() {
             let _ = signal.send(());
         }
     }
 
     /// Shuts down and returns the number of connections that were cut.
-    pub async fn stop(mut self) -> usize {
+    pub(crate) async fn stop(mut self) -> usize {
         self.signal_shutdown();
         let cut = tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap();
         self.engine.shutdown(ShutdownMode::Now);
         cut
     }
 
-    pub async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Sends bytes as they are and reads until the server closes.
-    pub async fn raw(&self, bytes: &[u8]) -> Answer {
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
         let mut stream = self.connect().await;
         // The server may answer and close before everything is sent.
         let _ = stream.write_all(bytes).await;
         read_answer(&mut stream).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.raw(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())
             .await
     }
 
-    pub async fn post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
         self.raw(&post_bytes(path, "application/json", body.as_bytes())).await
     }
 
-    pub async fn chat(&self, request: Value) -> Answer {
+    pub(crate) async fn chat(&self, request: Value) -> Answer {
         self.post("/v1/chat/completions", &request.to_string()).await
     }
 }
 
 /// A POST request that asks for the connection to be closed.
-pub fn post_bytes(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn post_bytes(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n",
@@ -116,26 +126,26 @@ pub fn post_bytes(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The data of all events of a stream but the last, which must be `[DONE]`.
     #[track_caller]
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let mut data: Vec<&str> =
             self.body.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect();
         assert_eq!(data.pop(), Some("[DONE]"), "{self:?}");
@@ -144,7 +154,7 @@ impl Answer {
 
     /// Status, and the error object's code, after checking its form.
     #[track_caller]
-    pub fn error(&self) -> (u16, String) {
+    pub(crate) fn error(&self) -> (u16, String) {
         let error = &self.json()["error"];
         for key in ["message", "type", "param", "code"] {
             assert!(error.get(key).is_some(), "{self:?}");
@@ -154,7 +164,7 @@ impl Answer {
 }
 
 /// Reads until the end of the connection.
-pub async fn read_answer(stream: &mut TcpStream) -> Answer {
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     // A reset after the answer is as good as an end.
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an answer in time");
@@ -162,12 +172,15 @@ pub async fn read_answer(stream: &mut TcpStream) -> Answer {
 }
 
 /// Reads until `pattern` has arrived, and returns everything so far.
-pub async fn read_until(stream: &mut TcpStream, pattern: &str) -> String {
+pub(crate) async fn read_until(stream: &mut TcpStream, pattern: &str) -> String {
     let mut bytes = Vec::new();
-    while !String::from_utf8_lossy(&bytes).contains(pattern) {
-        let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut bytes)).await.unwrap().unwrap();
-        assert_ne!(read, 0, "ended before {pattern:?}: {}", String::from_utf8_lossy(&bytes));
-    }
+    let read = async {
+        while !String::from_utf8_lossy(&bytes).contains(pattern) {
+            let count = stream.read_buf(&mut bytes).await.unwrap();
+            assert_ne!(count, 0, "ended before {pattern:?}: {}", String::from_utf8_lossy(&bytes));
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("the pattern arrives in time");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -195,7 +208,7 @@ fn dechunk(mut bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Waits until `condition` holds.
-pub async fn eventually(mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(mut condition: impl FnMut() -> bool) {
     let mut tick = tokio::time::interval(Duration::from_millis(1));
     let wait = async {
         while !condition() {

@@ -2,4 +2,7 @@
 
 mod chat;
 mod client;
+mod docs;
+mod http;
+mod lifecycle;
 mod scripted;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
 };
 
 use sostenuto_engine::{Executor, ExecutorError, ExecutorLimits, StepPlan};
@@ -11,13 +11,17 @@ use sostenuto_tokenizer::Tokenizer;
 /// Logit of the scripted token; all others are 0, so that its probability is 1 to within an f32.
 const FORCED_LOGIT: f32 = 100.0;
 
-/// The completion of every sequence. When it ends, its last token repeats.
-pub struct Scripted {
-    script: Vec<u32>,
+/// The sequences' completions, in the order in which their prompts end and from the first again. When one ends, its
+/// last token repeats.
+pub(crate) struct Scripted {
+    scripts: Vec<Vec<u32>>,
+    begun: usize,
     limits: ExecutorLimits,
     vocab_size: usize,
-    /// By ring: length of the prompt, once its last row has been seen.
-    prompt_lengths: HashMap<u32, usize>,
+    /// By ring: length of the prompt, once its last row has been seen, and the script.
+    sequences: HashMap<u32, (usize, usize)>,
+    /// All tokens of the last prompt.
+    prompt: Arc<Mutex<Vec<u32>>>,
     /// Next token of each logit row of the last step.
     next: Vec<u32>,
     /// Each step waits for a message while the sender lives.
@@ -25,7 +29,11 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    pub fn new(script: Vec<u32>) -> Scripted {
+    pub(crate) fn new(script: Vec<u32>) -> Scripted {
+        Scripted::several(vec![script])
+    }
+
+    pub(crate) fn several(scripts: Vec<Vec<u32>>) -> Scripted {
         let limits = ExecutorLimits {
             max_step_rows: 512,
             max_logit_rows: 8,
@@ -35,15 +43,29 @@ impl Scripted {
             num_blocks: 8 * 4_096 / 16,
         };
         let vocab_size = Tokenizer::o200k_harmony().vocab_size() as usize;
-        Scripted { script, limits, vocab_size, prompt_lengths: HashMap::new(), next: Vec::new(), gate: None }
+        Scripted {
+            scripts,
+            begun: 0,
+            limits,
+            vocab_size,
+            sequences: HashMap::new(),
+            prompt: Arc::default(),
+            next: Vec::new(),
+            gate: None,
+        }
     }
 
-    pub fn with_limits(mut self, change: impl FnOnce(&mut ExecutorLimits)) -> Scripted {
+    pub(crate) fn with_limits(mut self, change: impl FnOnce(&mut ExecutorLimits)) -> Scripted {
         change(&mut self.limits);
         self
     }
 
-    pub fn with_gate(mut self, gate: mpsc::Receiver<()>) -> Scripted {
+    /// Where the last prompt can be read.
+    pub(crate) fn prompt(&self) -> Arc<Mutex<Vec<u32>>> {
+        Arc::clone(&self.prompt)
+    }
+
+    pub(crate) fn with_gate(mut self, gate: mpsc::Receiver<()>) -> Scripted {
         self.gate = Some(gate);
         self
     }
@@ -65,16 +87,26 @@ impl Executor for Scripted {
         }
         self.next.clear();
         for (row, &position) in plan.positions.iter().enumerate() {
+            let ring = plan.rings[plan.sequences[row] as usize];
+            let mut prompt = self.prompt.lock().unwrap();
             if position == 0 {
-                self.prompt_lengths.remove(&plan.rings[plan.sequences[row] as usize]);
+                self.sequences.remove(&ring);
+                prompt.clear();
+            }
+            if !self.sequences.contains_key(&ring) {
+                prompt.push(plan.token_ids[row]);
             }
         }
         for &row in &plan.logit_rows {
             let ring = plan.rings[plan.sequences[row as usize] as usize];
             let length = plan.positions[row as usize] as usize + 1;
-            let prompt = *self.prompt_lengths.entry(ring).or_insert(length);
-            let place = (length - prompt).min(self.script.len() - 1);
-            self.next.push(self.script[place]);
+            let count = self.scripts.len();
+            let (prompt, script) = *self.sequences.entry(ring).or_insert_with(|| {
+                self.begun += 1;
+                (length, (self.begun - 1) % count)
+            });
+            let script = &self.scripts[script];
+            self.next.push(script[(length - prompt).min(script.len() - 1)]);
         }
         Ok(())
     }
@@ -87,7 +119,7 @@ impl Executor for Scripted {
 }
 
 /// Ids of `text`, in which `<|start|>` and the like are control tokens.
-pub fn harmony(text: &str) -> Vec<u32> {
+pub(crate) fn harmony(text: &str) -> Vec<u32> {
     let tokenizer = Tokenizer::o200k_harmony();
     let mut ids = Vec::new();
     let mut rest = text;
@@ -102,7 +134,7 @@ pub fn harmony(text: &str) -> Vec<u32> {
 }
 
 /// One token for each byte of `text`.
-pub fn bytewise(text: &str) -> Vec<u32> {
+pub(crate) fn bytewise(text: &str) -> Vec<u32> {
     let tokenizer = Arc::clone(&Tokenizer::o200k_harmony());
     let id_of = |byte: u8| (0..256).find(|&id| tokenizer.token_bytes(id) == Some(&[byte]));
     text.bytes().map(|byte| id_of(byte).expect("o200k begins with the 256 bytes")).collect()
