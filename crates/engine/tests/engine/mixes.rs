@@ -1,9 +1,8 @@
 //! A row never depends on its company: every request of a random mix gives the events of its solo run.
 //!
-//! Seen to fail when: a sequence's table gets another's block; blocks are given back twice or freed while read; the
-//! ring is the index within the step; positions start at 0 in each chunk; a chunk exceeds `max_chunk`; a logit row is off
-//! by one; the sampler's position is the index in the completion of the step, or its seed the request's id; penalties
-//! count a neighbour's tokens.
+//! Seen to fail when: a sequence's table names another's block; a block of an ended sequence is lost; the ring is the
+//! index within the step; positions start at 0 in each chunk; a chunk exceeds `max_chunk`; a logit row is off; every chunk
+//! asks for logits; the sampler's position is not the sequence's; more sequences run than a step has logit rows.
 
 use sostenuto_engine::testing::HashExecutor;
 use sostenuto_engine::{

@@ -210,6 +210,18 @@ fn sink_that_panics_loses_its_own_request_only() {
 }
 
 #[test]
+fn sink_that_closed_is_not_called_again() {
+    let engine = start(executor());
+    let (tx, calls) = channel();
+    let sink = move |event: Event| {
+        tx.send(event.is_terminal()).unwrap();
+        Err(SinkClosed)
+    };
+    engine.submit(request(100), sink).unwrap();
+    assert_eq!(calls.iter().collect::<Vec<_>>(), [false], "one call, then the sink is dropped");
+}
+
+#[test]
 fn sink_may_call_the_engine() {
     let engine = start(executor());
     let (tx, rx) = channel();
