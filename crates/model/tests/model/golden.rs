@@ -4,9 +4,10 @@
 //! MISTAKES
 
 use serde_json::Value;
+use sostenuto_kernels_cpu::Isa;
 use sostenuto_ops::Backend;
 
-use crate::support::{Sequence, argmax, checkpoint, golden_folder, load, scalar};
+use crate::support::{Sequence, argmax, checkpoint, cpu, golden_folder, load, scalar};
 
 /// One entry of `goldens.json`.
 struct Golden {
@@ -102,12 +103,16 @@ fn max_distance(ours: &[f32], reference: &[f32]) -> f32 {
 }
 
 #[test]
-fn logits_equal_both_references() {
+fn scalar_device_gives_the_logits_of_both_references() {
     let share = check(scalar, usize::MAX);
-    println!("scalar device: worst distance {share:.3} of its tolerance");
+    println!("worst distance {share:.3} of its tolerance");
 }
 
 #[test]
-fn logits_equal_both_references_when_the_prompt_comes_in_chunks() {
-    check(scalar, 37);
+fn cpu_backend_gives_the_logits_of_both_references() {
+    for isa in Isa::ALL {
+        let Some(_) = cpu(isa, 1) else { continue };
+        let share = check(|| cpu(isa, 2).expect("the instruction set is there"), 37);
+        println!("{}: worst distance {share:.3} of its tolerance", isa.name());
+    }
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use sostenuto_formats::{Checkpoint, Loading};
+use sostenuto_kernels_cpu::{CpuBackend, CpuOptions, Isa};
 use sostenuto_model::{Model, ModelLimits};
 use sostenuto_ops::scalar::ScalarBackend;
-use sostenuto_ops::{Backend, KvDtype, StepInputs};
+use sostenuto_ops::{Backend, KvDtype, Precision, StepInputs};
 
 /// Most rows of one test step.
 pub(crate) const MAX_STEP_ROWS: usize = 704;
@@ -25,6 +26,17 @@ pub(crate) fn checkpoint(name: &str, layout: &str) -> Checkpoint {
 /// The reference device.
 pub(crate) fn scalar() -> Box<dyn Backend> {
     Box::new(ScalarBackend::new())
+}
+
+/// The CPU backend with an instruction set, in the exact mode; `None`, and a line that says so, where the processor
+/// lacks it.
+pub(crate) fn cpu(isa: Isa, threads: usize) -> Option<Box<dyn Backend>> {
+    if !isa.is_available() {
+        println!("skipped: this processor lacks {}", isa.name());
+        return None;
+    }
+    let options = CpuOptions { threads, precision: Precision::Exact, isa: Some(isa) };
+    Some(Box::new(CpuBackend::new(options).unwrap()))
 }
 
 /// A model for one or two sequences of at most `MAX_STEP_ROWS` tokens.
