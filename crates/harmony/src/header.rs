@@ -82,7 +82,7 @@ pub(crate) struct Understood {
     pub(crate) remarks: Vec<Remark>,
 }
 
-/// A header without `<|message|>`: the part that is text, and whether any of it was header.
+/// A header without `<|message|>`: what of it is header and what is text.
 pub(crate) struct Headless {
     pub(crate) understood: Understood,
     pub(crate) body: String,

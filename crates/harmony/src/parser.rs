@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sostenuto_tokenizer::{TokenId, Tokenizer, Utf8Stream};
 
 use crate::control::ControlTokens;
-use crate::header::{Header, HeaderBuffer, Headless, Marker, Remark, Understood};
+use crate::header::{Header, HeaderBuffer, Headless, Marker, Understood};
 use crate::message::{Content, Message, Role, TextContent};
 use crate::warning::{Warning, WarningKind};
 
@@ -314,7 +314,7 @@ impl StreamParser {
     }
 
     fn accept(&mut self, Understood { header, remarks }: Understood) -> Header {
-        for (kind, text) in remarks as Vec<Remark> {
+        for (kind, text) in remarks {
             self.warn(kind, text);
         }
         header

@@ -43,7 +43,6 @@ impl Drop for Folder {
 fn small_tokenizer_equals_hugging_face_tokenizers() {
     let fragments: Vec<&str> = FRAGMENTS.lines().collect();
     let half = SMALL_GOLDEN.len() / 2;
-    let mut differing = 0;
     for (ignore_merges, golden) in [(true, &SMALL_GOLDEN[..half]), (false, &SMALL_GOLDEN[half..])] {
         let mut json = small();
         json["model"]["ignore_merges"] = json!(ignore_merges);
@@ -54,11 +53,9 @@ fn small_tokenizer_equals_hugging_face_tokenizers() {
             let ids = tokenizer.encode(&text);
             assert_eq!(tokenizer.decode_bytes(&ids), text.as_bytes());
             let expected = u32::from_le_bytes(expected.try_into().expect("four bytes"));
-            differing += usize::from(crate::corpus::checksum(&ids) != expected);
             assert_eq!(crate::corpus::checksum(&ids), expected, "{text:?} encodes as {ids:?}");
         }
     }
-    assert_eq!(differing, 0);
 }
 
 #[test]
