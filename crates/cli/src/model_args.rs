@@ -80,6 +80,7 @@ impl From<Load> for Loading {
 
 /// Which model, and how to run it.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// Folder with a gpt-oss checkpoint; without it, the demo model.
     #[arg(long, value_name = "DIR")]
