@@ -84,6 +84,7 @@ impl Sampler {
     fn change_logits(&mut self, logits: &mut [f32], row: &SamplerRow<'_>) {
         let params = row.params;
         self.changed.clear();
+        // A bias is too small to carry a finite logit to an infinity; penalties are not.
         let mut change = |token: u32, new: &dyn Fn(f32) -> f32| {
             let logit = &mut logits[token as usize];
             self.changed.push((token, *logit));
@@ -96,7 +97,7 @@ impl Sampler {
             row.stop_token_ids.iter().for_each(|&token| change(token, &|_| f32::NEG_INFINITY));
         }
         for &(token, bias) in &params.logit_bias {
-            change(token, &|logit| finite(logit + bias));
+            change(token, &|logit| logit + bias);
         }
         if params.uses_penalties() {
             for (token, count) in row.counts.iter() {

@@ -202,6 +202,14 @@ fn logprobs_are_those_of_the_raw_logits() {
 }
 
 #[test]
+fn top_logprobs_list_the_lower_id_first_on_ties() {
+    let ids =
+        |n| with_logprobs(&[1.0, 3.0, 3.0, 5.0, 3.0], n).top_logprobs.iter().map(|t| t.0).collect::<Vec<_>>();
+    assert_eq!(ids(3), [3, 1, 2]);
+    assert_eq!(ids(5), [3, 1, 2, 4, 0]);
+}
+
+#[test]
 fn logits_that_are_no_finite_number_are_refused_with_token_and_value() {
     let counts = TokenCounts::default();
     let params = SamplingParams::default();
