@@ -9,13 +9,13 @@ use crate::{
 };
 
 /// A request with `fields` added.
-fn request(fields: Value) -> Value {
+pub(crate) fn request(fields: Value) -> Value {
     let mut request = json!({"model": "toy", "messages": [{"role": "user", "content": "hi"}], "seed": 7});
     request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     request
 }
 
-fn tools(names: &[&str]) -> Value {
+pub(crate) fn tools(names: &[&str]) -> Value {
     let tool = |name: &&str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
     json!({"tools": names.iter().map(tool).collect::<Vec<_>>()})
 }
@@ -28,7 +28,7 @@ async fn ask(script: Vec<u32>, fields: Value) -> Value {
     choice
 }
 
-async fn ask_server(server: &TestServer, fields: Value) -> Value {
+pub(crate) async fn ask_server(server: &TestServer, fields: Value) -> Value {
     let whole = server.chat(request(fields.clone())).await;
     assert_eq!(whole.status, 200, "{whole:?}");
     let whole = whole.json();

@@ -44,10 +44,19 @@ impl TestServer {
         config: ServerConfig,
         options: EngineOptions,
     ) -> TestServer {
+        TestServer::with_tokenizer(executor, Tokenizer::o200k_harmony(), config, options).await
+    }
+
+    pub(crate) async fn with_tokenizer(
+        executor: impl Executor,
+        tokenizer: Arc<Tokenizer>,
+        config: ServerConfig,
+        options: EngineOptions,
+    ) -> TestServer {
         let engine = Engine::start(executor, options).unwrap();
         let state = AppState {
             engine: engine.clone(),
-            tokenizer: Tokenizer::o200k_harmony(),
+            tokenizer,
             model: ServedModel {
                 name: "toy".into(),
                 aliases: vec!["org/toy".into()],

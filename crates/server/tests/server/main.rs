@@ -2,6 +2,7 @@
 
 mod chat;
 mod client;
+mod demo;
 mod docs;
 mod http;
 mod lifecycle;
