@@ -18,7 +18,6 @@ use sostenuto_tokenizer::{Tokenizer, Utf8Stream};
 use crate::chat::{AnswerPrinter, Effort};
 use crate::date::Date;
 use crate::error::CliError;
-use crate::executor::ModelExecutor;
 use crate::load::Source;
 use crate::model_args::ModelArgs;
 use crate::output::{Style, printable};
@@ -143,7 +142,7 @@ fn generate(
     model_args.sequences = 1;
     let limits = model_args.serving_limits(source.checkpoint.config());
     let model = source.load_model(&model_args, &limits)?;
-    let engine = Engine::start(ModelExecutor(model), EngineOptions::default())?;
+    let engine = Engine::start(model, EngineOptions::default())?;
     let (sender, receiver) = sync_channel(request.max_tokens + 2);
     engine.submit(request, sender)?;
     let reason = read_events(&receiver, reader);

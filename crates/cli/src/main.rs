@@ -10,7 +10,6 @@ mod date;
 mod debug;
 mod demo;
 mod error;
-mod executor;
 mod generate;
 mod hash;
 mod inspect;

@@ -12,7 +12,6 @@ use sostenuto_server::{AppState, ServedModel, SystemClock};
 
 use crate::date::Date;
 use crate::error::CliError;
-use crate::executor::ModelExecutor;
 use crate::hash::Fnv64;
 use crate::load::Source;
 use crate::model_args::{Mode, ModelArgs, available_memory_bytes};
@@ -59,7 +58,7 @@ impl Serving {
         let model = source.load_model(args, &limits)?;
         let facts = Facts::of(&source, &model, plan, args.mode, name, tokenizer.is_o200k_harmony());
         let fingerprint = fingerprint(&source.checkpoint, &facts);
-        let engine = Engine::start(ModelExecutor(model), EngineOptions::default())?;
+        let engine = Engine::start(model, EngineOptions::default())?;
         let state = AppState {
             engine,
             tokenizer,

@@ -1,6 +1,7 @@
 //! The memory plan: every byte a model will hold, from its configuration alone.
 
 use sostenuto_formats::ModelConfig;
+use sostenuto_ops::{KvDtype, KvLayerSpec};
 
 use crate::limits::ModelLimits;
 use crate::program::buffer_specs;
@@ -35,6 +36,10 @@ impl MemoryPlan {
 pub fn memory_plan(config: &ModelConfig, limits: &ModelLimits) -> MemoryPlan {
     let weight_bytes = weights::all(config).map(|weight| weights::spec(weight, config).bytes()).sum();
     let kv = limits.kv_spec(config);
+    let dtype = match kv.dtype {
+        KvDtype::F32 => "f32",
+        KvDtype::Bf16 => "bf16",
+    };
     let slots = |wanted| {
         let slots: usize = kv.layers.iter().filter(|&&l| l == wanted).map(|&l| kv.layer_slots(l)).sum();
         slots * kv.slot_bytes()
@@ -47,13 +52,13 @@ pub fn memory_plan(config: &ModelConfig, limits: &ModelLimits) -> MemoryPlan {
             row("weights", weight_bytes, format!("{} layers, experts in 4 bits", config.num_hidden_layers)),
             row(
                 "KV, full layers",
-                slots(sostenuto_ops::KvLayerSpec::Full),
-                format!("{} blocks of 16 tokens, {:?}", kv.num_blocks, kv.dtype),
+                slots(KvLayerSpec::Full),
+                format!("{} blocks of 16 tokens, {}", kv.num_blocks, dtype),
             ),
             row(
                 "KV, sliding layers",
-                slots(sostenuto_ops::KvLayerSpec::Sliding),
-                format!("{} rings of {} tokens, {:?}", kv.num_rings, kv.ring_slots, kv.dtype),
+                slots(KvLayerSpec::Sliding),
+                format!("{} rings of {} tokens, {}", kv.num_rings, kv.ring_slots, dtype),
             ),
             row(
                 "activations",

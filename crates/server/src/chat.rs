@@ -108,7 +108,9 @@ async fn prepare(app: &Arc<App>, body: Vec<u8>) -> Result<Prepared, ApiError> {
 
 fn prepare_now(app: &App, body: &[u8]) -> Result<Prepared, ApiError> {
     let request = ChatRequest::from_json(body)?.validate()?;
-    app.check_model(&request.model)?;
+    if let Some(name) = &request.model {
+        app.check_model(name)?;
+    }
     if let ToolChoice::Required | ToolChoice::Named(_) = request.tool_choice {
         let reason =
             "a call can't be forced yet; use auto and say in the instructions which function to call";

@@ -17,7 +17,7 @@ use crate::{ValidationError, json};
 /// `service_tier`, `prediction`, `prompt_cache_key`, `safety_identifier`, `verbosity`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ChatRequest {
-    /// Served name or alias of the model.
+    /// Served name or alias of the model; without one, the model that is served.
     pub model: Option<String>,
     /// The conversation.
     pub messages: Option<Vec<Message>>,

@@ -22,8 +22,8 @@ const EFFORTS: &str = "one of none, minimal, low, medium, high, xhigh";
 /// A request that keeps every rule. What was absent is `None` where the server chooses the default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidChatRequest {
-    /// Name of the model, as sent.
-    pub model: String,
+    /// Name of the model, as sent; `None` for whatever is served.
+    pub model: Option<String>,
     /// The conversation; not empty as sent, but assistant messages that held nothing are gone.
     pub messages: Vec<ValidMessage>,
     /// The tools.
@@ -109,7 +109,7 @@ impl ChatRequest {
         };
         let stream_options = self.stream_options.unwrap_or_default();
         Ok(ValidChatRequest {
-            model: self.model.ok_or_else(|| ValidationError::missing("model"))?,
+            model: self.model,
             messages: validate_messages(self.messages)?,
             tool_choice: validate_choice(self.tool_choice, &tools)?,
             tools,
