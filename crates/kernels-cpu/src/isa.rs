@@ -93,8 +93,10 @@ impl Isa {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Witness {
     Scalar(Scalar),
-    Avx2(Avx2),
-    Avx512(Avx512),
+    /// The second is for int8 products.
+    Avx2(Avx2<false>, Option<Avx2<true>>),
+    /// The second is for int8 products.
+    Avx512(Avx512<false>, Option<Avx512<true>>),
 }
 
 impl Witness {
@@ -102,17 +104,22 @@ impl Witness {
     pub(crate) fn new(isa: Isa) -> Option<Self> {
         match isa {
             Isa::Scalar => Some(Self::Scalar(Scalar)),
-            Isa::Avx2 => Avx2::detect().map(Self::Avx2),
-            Isa::Avx512 => Avx512::detect().map(Self::Avx512),
+            Isa::Avx2 => Avx2::detect().map(|simd| Self::Avx2(simd, Avx2::detect())),
+            Isa::Avx512 => Avx512::detect().map(|simd| Self::Avx512(simd, Avx512::detect())),
         }
     }
 
     pub(crate) fn isa(self) -> Isa {
         match self {
             Self::Scalar(_) => Isa::Scalar,
-            Self::Avx2(_) => Isa::Avx2,
-            Self::Avx512(_) => Isa::Avx512,
+            Self::Avx2(..) => Isa::Avx2,
+            Self::Avx512(..) => Isa::Avx512,
         }
+    }
+
+    /// Whether int8 products take one instruction.
+    pub(crate) fn has_vnni(self) -> bool {
+        matches!(self, Self::Avx2(_, Some(_)) | Self::Avx512(_, Some(_)))
     }
 
     /// Runs a kernel with this instruction set.
@@ -120,8 +127,18 @@ impl Witness {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             Self::Scalar(simd) => simd.vectorize(kernel),
-            Self::Avx2(simd) => simd.vectorize(kernel),
-            Self::Avx512(simd) => simd.vectorize(kernel),
+            Self::Avx2(simd, _) => simd.vectorize(kernel),
+            Self::Avx512(simd, _) => simd.vectorize(kernel),
+        }
+    }
+
+    /// Runs a kernel of int8 products.
+    #[inline]
+    pub(crate) fn run_int8<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Self::Avx2(_, Some(simd)) => simd.vectorize(kernel),
+            Self::Avx512(_, Some(simd)) => simd.vectorize(kernel),
+            _ => self.run(kernel),
         }
     }
 }

@@ -13,13 +13,14 @@ use sostenuto_ops::DeviceError;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Plain numbers: any bytes are a value, and so are zeros.
+/// Plain numbers, or structures of them: any bytes are a value. Aligned to at most a cache line.
 pub(crate) trait Number: Copy + Send + Sync + 'static {}
 
 impl Number for f32 {}
 impl Number for u32 {}
 impl Number for u16 {}
-impl Number for i32 {}
+impl Number for [f32; crate::simd::BLOCK] {}
+impl Number for crate::simd::Int8Block {}
 
 /// A fixed number of zero-initialised numbers that start on a cache line.
 pub(crate) struct Memory<T> {

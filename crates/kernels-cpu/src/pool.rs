@@ -40,7 +40,7 @@ struct Shared {
     next: AtomicUsize,
     /// Counts regions; a change starts one.
     generation: AtomicUsize,
-    /// Workers that have not finished the region.
+    /// Workers that have not finished the region; at first, those that have not started.
     working: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
@@ -66,7 +66,7 @@ impl Pool {
             tasks: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             generation: AtomicUsize::new(0),
-            working: AtomicUsize::new(0),
+            working: AtomicUsize::new(threads - 1),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -79,6 +79,8 @@ impl Pool {
                 .map_err(|error| CpuError::ThreadStart { index, reason: error.to_string() })?;
             pool.workers.push((handle.thread().clone(), Some(handle)));
         }
+        // What a thread allocates when it starts is behind it before the first region.
+        drop(Wait(&pool.shared));
         Ok(pool)
     }
 
@@ -149,6 +151,7 @@ impl Shared {
     /// A worker's life.
     fn work(&self, thread: usize) {
         let mut seen = 0;
+        self.working.fetch_sub(1, Ordering::Release);
         loop {
             seen = self.wait_for_region(seen);
             if self.stop.load(Ordering::Acquire) {

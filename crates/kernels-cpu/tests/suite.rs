@@ -40,3 +40,18 @@ fn avx2_kernels_pass_the_suite_with_the_same_bits_on_any_number_of_threads() {
 fn avx512_kernels_pass_the_suite_with_the_same_bits_on_any_number_of_threads() {
     check(Isa::Avx512, Precision::Exact);
 }
+
+#[test]
+fn scalar_kernels_pass_the_suite_in_fast_mode() {
+    check(Isa::Scalar, Precision::Fast);
+}
+
+#[test]
+fn avx2_kernels_pass_the_suite_in_fast_mode() {
+    check(Isa::Avx2, Precision::Fast);
+}
+
+#[test]
+fn avx512_kernels_pass_the_suite_in_fast_mode() {
+    check(Isa::Avx512, Precision::Fast);
+}

@@ -109,7 +109,7 @@ impl Backend for CpuBackend {
             device: self.witness.isa().name().to_owned(),
             threads: self.pool.threads(),
             precision: self.precision,
-            kernels: names::kernels(self.witness.isa(), self.precision),
+            kernels: names::kernels(self.witness, self.precision),
         }
     }
 
@@ -151,7 +151,8 @@ impl Backend for CpuBackend {
 
     fn compile(&mut self, program: Program) -> Result<ProgramId, DeviceError> {
         let limits = self.registry.check_program(&program)?;
-        self.scratch.reserve(&program, &self.registry, self.pool.threads())?;
+        let threads = self.pool.threads();
+        self.scratch.reserve(&program, &self.registry, threads, self.precision)?;
         self.programs.push((program, limits));
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }
@@ -163,6 +164,7 @@ impl Backend for CpuBackend {
         limits.check(step)?;
         let mut run = Run {
             witness: self.witness,
+            precision: self.precision,
             pool: &mut self.pool,
             registry: &self.registry,
             buffers: &mut self.buffers,

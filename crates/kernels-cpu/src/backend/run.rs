@@ -7,16 +7,16 @@
 
 use std::ops::Range;
 
-use sostenuto_ops::{BufferId, KvLayerId, Op, Registry, Rows, StepInputs, WeightId};
+use sostenuto_ops::{BufferId, KvLayerId, Op, Precision, Registry, Rows, StepInputs, WeightId};
 
 use super::scratch::Scratch;
 use super::{Buffer, Weight};
 use crate::isa::Witness;
 use crate::kernel::attention::{Attend, write_slot};
 use crate::kernel::linear::Linear;
-use crate::kernel::matrix::{Bf16, MxExperts};
-use crate::kernel::moe::{Down, GateUp};
-use crate::kernel::pack::{Order, Pack, blocks};
+use crate::kernel::matrix::{Bf16, Experts, Int8Experts, MxExperts};
+use crate::kernel::moe::{Activation, Down, GateUp, Routing};
+use crate::kernel::pack::{Order, Pack, ToInt8, blocks};
 use crate::kernel::panel::PANEL_ROWS;
 use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
 use crate::kv::{Element, Elements, GROUP, Groups, KvStore};
@@ -30,6 +30,7 @@ const PARALLEL_FROM: usize = 1 << 16;
 /// A step in progress.
 pub(super) struct Run<'a> {
     pub(super) witness: Witness,
+    pub(super) precision: Precision,
     pub(super) pool: &'a mut Pool,
     pub(super) registry: &'a Registry,
     pub(super) buffers: &'a mut [Buffer],
@@ -248,71 +249,78 @@ impl Run<'_> {
         self.put(weights, Buffer::F32(shares));
     }
 
-    /// One task per chosen expert and chunk of features.
     fn moe_gate_up(&mut self, op: &Op) {
         let Op::MoeGateUp { input, experts, weight, bias, limit, alpha, out } = *op else {
             unreachable!("moe_gate_up only")
         };
         let (rows, k) = (self.step.rows(), self.width(experts));
+        let matrices = self.experts(weight);
+        let len = rows * matrices.in_features;
         let mut result = self.take_f32(out);
-        let matrices = self.experts(weight);
-        let intermediate = matrices.out_features / 2;
-        self.pack(input, rows, matrices.in_features, Order::Mx);
         self.route(experts, rows * k, weight);
-        let (witness, inputs) = (self.witness, &self.scratch.packed[..rows * matrices.in_features]);
-        let matrices = self.experts(weight);
+        self.prepare(input, rows, matrices.in_features);
+        let Scratch { packed, int8, routing, .. } = &*self.scratch;
         let bias = &*self.weights[bias.0 as usize].values;
-        let routing = &self.scratch.routing;
-        let parts = Parts::new(&mut result[..rows * k * intermediate]);
-        let size = chunk(intermediate, self.pool.threads(), PANEL_ROWS / 2);
-        let chunks = intermediate.div_ceil(size);
-        let region = |task: usize, _: usize| {
-            let (expert, choices) = routing.active(task / chunks);
-            let bias = &bias[4 * expert * intermediate..4 * (expert + 1) * intermediate];
-            let (weight, features) = (matrices.expert(expert), part(task % chunks, size, intermediate));
-            witness.run(GateUp { weight, bias, inputs, choices, k, features, limit, alpha, out: parts });
-        };
-        self.pool.run(routing.num_active() * chunks, &region);
+        let out_parts = Parts::new(&mut result[..rows * k * matrices.out_features / 2]);
+        let shared = (self.witness, &mut *self.pool, routing);
+        match self.precision {
+            Precision::Exact => {
+                let inputs = &packed.as_chunks::<BLOCK>().0[..len / BLOCK];
+                let tasks = GateUpTasks { experts: matrices, inputs, bias, k, limit, alpha, out: out_parts };
+                tasks.run(shared);
+            }
+            Precision::Fast => {
+                let (experts, inputs) = (Int8Experts(matrices), &int8[..len / BLOCK]);
+                GateUpTasks { experts, inputs, bias, k, limit, alpha, out: out_parts }.run(shared);
+            }
+        }
         self.put(out, Buffer::F32(result));
     }
 
-    /// One task per chunk of features, with all experts.
     fn moe_down(&mut self, op: &Op) {
         let Op::MoeDown { input, experts, weights, weight, bias, out } = *op else {
             unreachable!("moe_down only")
         };
         let (rows, k) = (self.step.rows(), self.width(experts));
-        let mut result = self.take_f32(out);
-        let (n, in_features) = {
-            let matrices = self.experts(weight);
-            (matrices.out_features, matrices.in_features)
-        };
-        self.pack(input, rows * k, in_features, Order::Mx);
-        self.route(experts, rows * k, weight);
-        let witness = self.witness;
         let matrices = self.experts(weight);
+        let len = rows * k * matrices.in_features;
+        let mut result = self.take_f32(out);
+        self.route(experts, rows * k, weight);
+        self.prepare(input, rows * k, matrices.in_features);
+        let Scratch { packed, int8, routing, threads, per_thread } = &mut *self.scratch;
         let bias = &*self.weights[bias.0 as usize].values;
-        let weights = f32_of(self.buffers, weights);
-        let Scratch { packed, routing, threads, per_thread } = &mut *self.scratch;
-        let (inputs, routing, per_thread) = (&packed[..rows * k * in_features], &*routing, *per_thread);
-        let (scratch, parts) = (Parts::new(threads), Parts::new(&mut result[..rows * n]));
-        let size = chunk(n, self.pool.threads(), PANEL_ROWS);
-        let region = |task: usize, thread: usize| {
-            witness.run(Down {
-                weight: matrices,
-                bias,
-                inputs,
-                routing,
-                weights: &weights[..rows * k],
-                k,
-                features: part(task, size, n),
-                // SAFETY: each thread has its own part.
-                products: unsafe { scratch.get(thread * per_thread..(thread + 1) * per_thread) },
-                out: parts,
-            });
-        };
-        self.pool.run(n.div_ceil(size), &region);
+        let weights = &f32_of(self.buffers, weights)[..rows * k];
+        let out_parts = Parts::new(&mut result[..rows * matrices.out_features]);
+        let scratch = (Parts::new(threads), *per_thread);
+        let shared = (self.witness, &mut *self.pool, &*routing);
+        match self.precision {
+            Precision::Exact => {
+                let inputs = &packed.as_chunks::<BLOCK>().0[..len / BLOCK];
+                DownTasks { experts: matrices, inputs, bias, weights, k, out: out_parts, scratch }
+                    .run(shared);
+            }
+            Precision::Fast => {
+                let (experts, inputs) = (Int8Experts(matrices), &int8[..len / BLOCK]);
+                DownTasks { experts, inputs, bias, weights, k, out: out_parts, scratch }.run(shared);
+            }
+        }
         self.put(out, Buffer::F32(result));
+    }
+
+    /// Packs rows of a buffer for an expert product, or rounds them to int8.
+    fn prepare(&mut self, input: BufferId, rows: usize, width: usize) {
+        if self.precision == Precision::Exact {
+            return self.pack(input, rows, width, Order::Mx);
+        }
+        let input = f32_of(self.buffers, input);
+        let (witness, blocks) = (self.witness, width / BLOCK);
+        let parts = Parts::new(&mut self.scratch.int8[..rows * blocks]);
+        let region = |t: usize, _: usize| {
+            // SAFETY: each task has one row.
+            let out = unsafe { parts.get(t * blocks..(t + 1) * blocks) };
+            witness.run(ToInt8 { row: &input[t * width..(t + 1) * width], out });
+        };
+        self.pool.run_if(rows * width >= PARALLEL_FROM, rows, &region);
     }
 
     /// Packs rows of `width` f32 of a buffer for a product.
@@ -379,6 +387,63 @@ impl<'a> Run<'a> {
         let Weight { spec, values, scales } = &self.weights[id.0 as usize];
         let (out_features, in_features) = (spec.out_features, spec.in_features);
         MxExperts { codes: values, scales, out_features, in_features }
+    }
+}
+
+/// What expert ops share: instruction set, threads, and which rows chose which experts.
+type Shared<'a> = (Witness, &'a mut Pool, &'a Routing);
+
+/// One task per chosen expert and chunk of features.
+struct GateUpTasks<'a, E: Experts> {
+    experts: E,
+    inputs: &'a [Activation<E>],
+    bias: &'a [u8],
+    k: usize,
+    limit: f32,
+    alpha: f32,
+    out: Parts<'a, f32>,
+}
+
+impl<E: Experts> GateUpTasks<'_, E> {
+    fn run(self, (witness, pool, routing): Shared<'_>) {
+        let Self { experts, inputs, bias, k, limit, alpha, out } = self;
+        let intermediate = experts.out_features() / 2;
+        let size = chunk(intermediate, pool.threads(), PANEL_ROWS / 2);
+        let chunks = intermediate.div_ceil(size);
+        let region = |task: usize, _: usize| {
+            let (expert, choices) = routing.active(task / chunks);
+            let bias = &bias[4 * expert * intermediate..4 * (expert + 1) * intermediate];
+            let (weight, features) = (experts.expert(expert), part(task % chunks, size, intermediate));
+            E::run(witness, GateUp { weight, bias, inputs, choices, k, features, limit, alpha, out });
+        };
+        pool.run(routing.num_active() * chunks, &region);
+    }
+}
+
+/// One task per chunk of features, with all experts.
+struct DownTasks<'a, E: Experts> {
+    experts: E,
+    inputs: &'a [Activation<E>],
+    bias: &'a [u8],
+    weights: &'a [f32],
+    k: usize,
+    out: Parts<'a, f32>,
+    /// Of all threads, and how much each has.
+    scratch: (Parts<'a, f32>, usize),
+}
+
+impl<E: Experts> DownTasks<'_, E> {
+    fn run(self, (witness, pool, routing): Shared<'_>) {
+        let Self { experts, inputs, bias, weights, k, out, scratch: (scratch, per_thread) } = self;
+        let n = experts.out_features();
+        let size = chunk(n, pool.threads(), PANEL_ROWS);
+        let region = |task: usize, thread: usize| {
+            // SAFETY: each thread has its own part.
+            let products = unsafe { scratch.get(thread * per_thread..(thread + 1) * per_thread) };
+            let (weight, features) = (experts, part(task, size, n));
+            E::run(witness, Down { weight, bias, inputs, routing, weights, k, features, products, out });
+        };
+        pool.run(n.div_ceil(size), &region);
     }
 }
 

@@ -189,17 +189,17 @@ impl<E: Element> Attend<'_, E> {
         let mut sums = [[s.splat(0.0); 2]; H];
         let queries = &self.queries[head * dim..(head + H) * dim];
         for (i, keys) in keys.iter().enumerate() {
-            for v in 0..GROUP / S::LANES {
-                let key = E::load(s, &keys[v * S::LANES..]);
+            for (v, keys) in keys.chunks_exact(S::LANES).enumerate() {
+                let key = E::load(s, keys);
                 for (h, sums) in sums.iter_mut().enumerate() {
                     sums[v] = s.mul_add(s.splat(queries[h * dim + i]), key, sums[v]);
                 }
             }
         }
         for (h, sums) in sums.iter().enumerate() {
-            for v in 0..GROUP / S::LANES {
+            for (v, sum) in sums.iter().enumerate().take(GROUP / S::LANES) {
                 let at = (head + h) * TILE + g * GROUP + v * S::LANES;
-                let score = s.mul(sums[v], s.splat(self.scale));
+                let score = s.mul(*sum, s.splat(self.scale));
                 s.store(score, &mut scores[at..at + S::LANES]);
             }
         }

@@ -7,8 +7,7 @@ use std::ops::Range;
 
 use sostenuto_formats::codes::bf16_to_f32;
 
-use crate::kernel::matrix::Bf16;
-use crate::kernel::matrix::Matrix;
+use crate::kernel::matrix::{Bf16, Matrix};
 use crate::kernel::panel::{PANEL_ROWS, PANEL_SUMS, PANEL_TOKENS, Panel, multiply};
 use crate::memory::Parts;
 use crate::simd::{BLOCK, Kernel, Simd};
@@ -53,8 +52,8 @@ impl Kernel for Linear<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let weight = &self.weight;
-        let width = Matrix::<S>::rows(weight);
-        let blocks = Matrix::<S>::whole_blocks(weight) + usize::from(Matrix::<S>::has_tail(weight));
+        let width = Matrix::rows(weight);
+        let blocks = Matrix::whole_blocks(weight) + usize::from(Matrix::has_tail(weight));
         let inputs = self.inputs.as_chunks::<BLOCK>().0;
         let mut sums = [0.0; PANEL_SUMS];
         let mut first = 0;

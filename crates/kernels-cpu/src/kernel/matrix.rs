@@ -5,17 +5,19 @@
 
 use std::ops::Range;
 
+use crate::isa::Witness;
 use crate::kernel::panel::{Panel, strips, strips_of};
-use crate::simd::{BLOCK, Simd};
+use crate::memory::Number;
+use crate::simd::{BLOCK, Int8Block, Kernel, Simd};
 
 /// A matrix whose rows are multiplied with packed activations.
-pub(crate) trait Matrix<S: Simd>: Copy {
+pub(crate) trait Matrix: Copy {
     /// One block of activations.
-    type Activation: Copy;
+    type Activation: Number;
     /// One block of weights in registers.
-    type Decoded: Copy;
+    type Decoded<S: Simd>: Copy;
     /// Running sum of a dot product.
-    type Sum: Copy;
+    type Sum<S: Simd>: Copy;
 
     /// Rows.
     fn rows(&self) -> usize;
@@ -30,22 +32,31 @@ pub(crate) trait Matrix<S: Simd>: Copy {
     ///
     /// # Safety
     /// `row < self.rows()` and `block < self.whole_blocks()`.
-    unsafe fn decode(&self, s: S, row: usize, block: usize) -> Self::Decoded;
+    unsafe fn decode<S: Simd>(&self, s: S, row: usize, block: usize) -> Self::Decoded<S>;
 
     /// Loads the shorter block, zeros beyond its end.
-    fn decode_tail(&self, s: S, row: usize) -> Self::Decoded;
+    fn decode_tail<S: Simd>(&self, s: S, row: usize) -> Self::Decoded<S>;
 
     /// The sum of nothing.
-    fn zero(&self, s: S) -> Self::Sum;
+    fn zero<S: Simd>(&self, s: S) -> Self::Sum<S>;
 
     /// `sum + w · x`.
-    fn step(&self, s: S, sum: Self::Sum, w: Self::Decoded, x: &Self::Activation) -> Self::Sum;
+    fn step<S: Simd>(
+        &self,
+        s: S,
+        sum: Self::Sum<S>,
+        w: Self::Decoded<S>,
+        x: &Self::Activation,
+    ) -> Self::Sum<S>;
 
     /// The dot product.
-    fn finish(&self, s: S, sum: Self::Sum) -> f32;
+    fn finish<S: Simd>(&self, s: S, sum: Self::Sum<S>) -> f32;
+
+    /// Hints that the `rows` rows from `row` on will be read next; called once per block of the rows before them.
+    fn prefetch<S: Simd>(&self, s: S, row: usize, rows: usize, block: usize);
 
     /// Multiplies rows with the panel's activations, in tiles that suit the format.
-    fn multiply(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>);
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>);
 }
 
 /// bf16 rows.
@@ -68,10 +79,10 @@ impl<'a> Bf16<'a> {
     }
 }
 
-impl<S: Simd> Matrix<S> for Bf16<'_> {
+impl Matrix for Bf16<'_> {
     type Activation = [f32; BLOCK];
-    type Decoded = S::Block;
-    type Sum = S::F32;
+    type Decoded<S: Simd> = S::Block;
+    type Sum<S: Simd> = S::F32;
 
     #[inline(always)]
     fn rows(&self) -> usize {
@@ -89,14 +100,14 @@ impl<S: Simd> Matrix<S> for Bf16<'_> {
     }
 
     #[inline(always)]
-    unsafe fn decode(&self, s: S, row: usize, block: usize) -> S::Block {
+    unsafe fn decode<S: Simd>(&self, s: S, row: usize, block: usize) -> S::Block {
         // SAFETY: `new` checked that the bytes hold `rows` rows; the caller vouches for row and block.
-        let bytes = unsafe { &*self.bytes.as_ptr().add(row * self.row_bytes + block * 2 * BLOCK).cast() };
+        let bytes = unsafe { &*self.bytes.as_ptr().add(row * self.row_bytes + block * (2 * BLOCK)).cast() };
         s.bf16_block(bytes)
     }
 
     #[inline(always)]
-    fn decode_tail(&self, s: S, row: usize) -> S::Block {
+    fn decode_tail<S: Simd>(&self, s: S, row: usize) -> S::Block {
         let row = &self.bytes[row * self.row_bytes..(row + 1) * self.row_bytes];
         let tail = row.as_chunks::<{ 2 * BLOCK }>().1;
         let mut padded = [0; 2 * BLOCK];
@@ -105,22 +116,26 @@ impl<S: Simd> Matrix<S> for Bf16<'_> {
     }
 
     #[inline(always)]
-    fn zero(&self, s: S) -> S::F32 {
+    fn zero<S: Simd>(&self, s: S) -> S::F32 {
         s.splat(0.0)
     }
 
     #[inline(always)]
-    fn step(&self, s: S, sum: S::F32, w: S::Block, x: &[f32; BLOCK]) -> S::F32 {
+    fn step<S: Simd>(&self, s: S, sum: S::F32, w: S::Block, x: &[f32; BLOCK]) -> S::F32 {
         s.dot_block(sum, w, x)
     }
 
     #[inline(always)]
-    fn finish(&self, s: S, sum: S::F32) -> f32 {
+    fn finish<S: Simd>(&self, s: S, sum: S::F32) -> f32 {
         s.sum(sum)
     }
 
+    /// The rows are long enough for the processor to foresee.
     #[inline(always)]
-    fn multiply(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
+    fn prefetch<S: Simd>(&self, _: S, _: usize, _: usize, _: usize) {}
+
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
         match panel.tokens() {
             1 => strips::<S, Self, 8, 1>(s, *self, rows, panel),
             2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
@@ -150,6 +165,27 @@ impl<'a> Mx<'a> {
         assert_eq!(codes.len(), scales.len() * BLOCK / 2, "16 code bytes per scale");
         Self { codes, scales, rows: scales.len() / blocks, blocks }
     }
+
+    /// Hints at the part of the codes and scales of `rows` rows from `row` on that is as far into them as `block` is
+    /// into a row.
+    #[inline(always)]
+    fn prefetch_part<S: Simd>(&self, s: S, row: usize, rows: usize, block: usize) {
+        let at = row * self.blocks + rows * block;
+        s.prefetch(self.codes.as_ptr().wrapping_add(at * (BLOCK / 2)));
+        s.prefetch(self.scales.as_ptr().wrapping_add(at));
+    }
+
+    /// A block's codes and scale.
+    ///
+    /// # Safety
+    /// `row` is one of the rows and `block` one of its blocks.
+    #[inline(always)]
+    unsafe fn block(&self, row: usize, block: usize) -> (&'a [u8; BLOCK / 2], u8) {
+        let at = row * self.blocks + block;
+        // SAFETY: `new` checked that there are 16 code bytes and a scale for each block of each row; the caller
+        // vouches for row and block.
+        unsafe { (&*self.codes.as_ptr().add(at * (BLOCK / 2)).cast(), *self.scales.get_unchecked(at)) }
+    }
 }
 
 /// MXFP4 matrices of all experts.
@@ -161,9 +197,63 @@ pub(crate) struct MxExperts<'a> {
     pub(crate) in_features: usize,
 }
 
+/// How the experts' matrices are multiplied.
+pub(crate) trait Experts: Copy + Sync {
+    /// One expert's matrix.
+    type Expert: Matrix;
+
+    /// One expert's matrix.
+    fn expert(&self, expert: usize) -> Self::Expert;
+
+    /// Rows of each.
+    fn out_features(&self) -> usize;
+
+    /// Runs a kernel that uses it.
+    fn run<K: Kernel>(witness: Witness, kernel: K) -> K::Output;
+}
+
+/// With f32 activations.
+impl<'a> Experts for MxExperts<'a> {
+    type Expert = Mx<'a>;
+
+    fn expert(&self, expert: usize) -> Mx<'a> {
+        self.mx(expert)
+    }
+
+    fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    #[inline]
+    fn run<K: Kernel>(witness: Witness, kernel: K) -> K::Output {
+        witness.run(kernel)
+    }
+}
+
+/// MXFP4 matrices of all experts, multiplied with int8 activations.
+#[derive(Clone, Copy)]
+pub(crate) struct Int8Experts<'a>(pub(crate) MxExperts<'a>);
+
+impl<'a> Experts for Int8Experts<'a> {
+    type Expert = Int8Mx<'a>;
+
+    fn expert(&self, expert: usize) -> Int8Mx<'a> {
+        Int8Mx(self.0.mx(expert))
+    }
+
+    fn out_features(&self) -> usize {
+        self.0.out_features
+    }
+
+    #[inline]
+    fn run<K: Kernel>(witness: Witness, kernel: K) -> K::Output {
+        witness.run_int8(kernel)
+    }
+}
+
 impl<'a> MxExperts<'a> {
     /// One expert's matrix.
-    pub(crate) fn expert(&self, expert: usize) -> Mx<'a> {
+    fn mx(&self, expert: usize) -> Mx<'a> {
         let blocks = self.out_features * self.in_features / BLOCK;
         let range = expert * blocks..(expert + 1) * blocks;
         let codes = &self.codes[range.start * BLOCK / 2..range.end * BLOCK / 2];
@@ -171,10 +261,10 @@ impl<'a> MxExperts<'a> {
     }
 }
 
-impl<S: Simd> Matrix<S> for Mx<'_> {
+impl Matrix for Mx<'_> {
     type Activation = [f32; BLOCK];
-    type Decoded = S::Block;
-    type Sum = S::F32;
+    type Decoded<S: Simd> = S::Block;
+    type Sum<S: Simd> = S::F32;
 
     #[inline(always)]
     fn rows(&self) -> usize {
@@ -192,42 +282,111 @@ impl<S: Simd> Matrix<S> for Mx<'_> {
     }
 
     #[inline(always)]
-    unsafe fn decode(&self, s: S, row: usize, block: usize) -> S::Block {
-        let at = row * self.blocks + block;
-        // SAFETY: `new` checked that there are 16 code bytes and a scale for each block of each row; the caller
-        // vouches for row and block.
-        let (codes, scale) =
-            unsafe { (&*self.codes.as_ptr().add(at * BLOCK / 2).cast(), *self.scales.get_unchecked(at)) };
+    unsafe fn decode<S: Simd>(&self, s: S, row: usize, block: usize) -> S::Block {
+        // SAFETY: the caller vouches for row and block.
+        let (codes, scale) = unsafe { self.block(row, block) };
         s.mx_block(codes, scale)
     }
 
     #[inline(always)]
-    fn decode_tail(&self, _: S, _: usize) -> S::Block {
+    fn decode_tail<S: Simd>(&self, _: S, _: usize) -> S::Block {
         unreachable!("rows of whole MX blocks")
     }
 
     #[inline(always)]
-    fn zero(&self, s: S) -> S::F32 {
+    fn zero<S: Simd>(&self, s: S) -> S::F32 {
         s.splat(0.0)
     }
 
     #[inline(always)]
-    fn step(&self, s: S, sum: S::F32, w: S::Block, x: &[f32; BLOCK]) -> S::F32 {
+    fn step<S: Simd>(&self, s: S, sum: S::F32, w: S::Block, x: &[f32; BLOCK]) -> S::F32 {
         s.dot_block(sum, w, x)
     }
 
     #[inline(always)]
-    fn finish(&self, s: S, sum: S::F32) -> f32 {
+    fn finish<S: Simd>(&self, s: S, sum: S::F32) -> f32 {
         s.sum(sum)
     }
 
     #[inline(always)]
-    fn multiply(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
+    fn prefetch<S: Simd>(&self, s: S, row: usize, rows: usize, block: usize) {
+        self.prefetch_part(s, row, rows, block);
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
         match panel.tokens() {
             1 => strips::<S, Self, 4, 1>(s, *self, rows, panel),
             2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
             3 => strips::<S, Self, 4, 3>(s, *self, rows, panel),
             _ => strips_of::<S, Self, 2, 6>(s, *self, rows, panel),
+        }
+    }
+}
+
+/// MXFP4 rows of one expert, multiplied with int8 activations.
+#[derive(Clone, Copy)]
+pub(crate) struct Int8Mx<'a>(Mx<'a>);
+
+impl Matrix for Int8Mx<'_> {
+    type Activation = Int8Block;
+    type Decoded<S: Simd> = S::Codes;
+    type Sum<S: Simd> = S::IntSum;
+
+    #[inline(always)]
+    fn rows(&self) -> usize {
+        self.0.rows
+    }
+
+    #[inline(always)]
+    fn whole_blocks(&self) -> usize {
+        self.0.blocks
+    }
+
+    #[inline(always)]
+    fn has_tail(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    unsafe fn decode<S: Simd>(&self, s: S, row: usize, block: usize) -> S::Codes {
+        // SAFETY: the caller vouches for row and block.
+        let (codes, scale) = unsafe { self.0.block(row, block) };
+        s.mx_codes(codes, scale)
+    }
+
+    #[inline(always)]
+    fn decode_tail<S: Simd>(&self, _: S, _: usize) -> S::Codes {
+        unreachable!("rows of whole MX blocks")
+    }
+
+    #[inline(always)]
+    fn zero<S: Simd>(&self, s: S) -> S::IntSum {
+        s.int_zero()
+    }
+
+    #[inline(always)]
+    fn step<S: Simd>(&self, s: S, sum: S::IntSum, w: S::Codes, x: &Int8Block) -> S::IntSum {
+        s.dot_codes(sum, w, x)
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(&self, s: S, sum: S::IntSum) -> f32 {
+        s.int_sum(sum)
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, row: usize, rows: usize, block: usize) {
+        self.0.prefetch_part(s, row, rows, block);
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Int8Block>) {
+        match panel.tokens() {
+            1 => strips::<S, Self, 4, 1>(s, *self, rows, panel),
+            2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
+            3 => strips::<S, Self, 2, 3>(s, *self, rows, panel),
+            _ => strips_of::<S, Self, 2, 4>(s, *self, rows, panel),
         }
     }
 }

@@ -6,10 +6,13 @@
 use std::ops::Range;
 
 use crate::kernel::linear::bf16_at;
-use crate::kernel::matrix::{Matrix, Mx, MxExperts};
+use crate::kernel::matrix::{Experts, Matrix};
 use crate::kernel::panel::{PANEL_ROWS, PANEL_SUMS, PANEL_TOKENS, Panel, multiply};
 use crate::memory::Parts;
-use crate::simd::{BLOCK, Kernel, Simd, math};
+use crate::simd::{Kernel, Simd, math};
+
+/// A block of the activations that experts are multiplied with.
+pub(crate) type Activation<E> = <<E as Experts>::Expert as Matrix>::Activation;
 
 /// Which rows chose which experts. A choice is `row · k + place`.
 #[derive(Debug, Default)]
@@ -75,7 +78,7 @@ impl Routing {
 
 /// Products of one expert's rows with the inputs of a group of its choices. Choice c has input `c / per_input`.
 #[inline(always)]
-fn multiply_group<S: Simd, M: Matrix<S>>(
+fn multiply_group<S: Simd, M: Matrix>(
     s: S,
     matrix: M,
     rows: Range<usize>,
@@ -100,14 +103,15 @@ fn multiply_group<S: Simd, M: Matrix<S>>(
 /// |---|---|---|
 /// | `weight` | MXFP4 | `[2·intermediate, hidden]`, gate and up interleaved |
 /// | `bias` | bf16 bytes | `[2·intermediate]` |
-/// | `inputs` | f32, packed | `[rows, hidden/32, 32]` |
+/// | `inputs` | packed f32 blocks, or int8 blocks | `[rows, hidden/32]` |
 /// | `choices` | `row · k + place` | those of this expert |
 /// | `features` | | within `intermediate`, at most 24 |
 /// | `out` | f32 | `[rows·k, intermediate]` |
 ///
 /// # Numerics
-/// Weights are decoded to f32 exactly; sums as in the crate's documentation; SwiGLU in f32 with
-/// [`math::sigmoid`].
+/// With f32 activations, weights are decoded to f32 exactly and sums are as in the crate's documentation. With int8
+/// activations, products within an MX block are exact integers in 8 lanes of four products each, and only sums over
+/// blocks are rounded. SwiGLU in f32 with [`math::sigmoid`].
 ///
 /// # Panics
 /// If sizes do not belong together.
@@ -120,10 +124,10 @@ fn multiply_group<S: Simd, M: Matrix<S>>(
 ///
 /// # Safety
 /// Whoever makes it vouches that no other task writes columns `features` of the choices' rows.
-pub(crate) struct GateUp<'a> {
-    pub(crate) weight: Mx<'a>,
+pub(crate) struct GateUp<'a, M: Matrix> {
+    pub(crate) weight: M,
     pub(crate) bias: &'a [u8],
-    pub(crate) inputs: &'a [f32],
+    pub(crate) inputs: &'a [M::Activation],
     pub(crate) choices: &'a [u32],
     pub(crate) k: usize,
     pub(crate) features: Range<usize>,
@@ -132,17 +136,16 @@ pub(crate) struct GateUp<'a> {
     pub(crate) out: Parts<'a, f32>,
 }
 
-impl Kernel for GateUp<'_> {
+impl<M: Matrix> Kernel for GateUp<'_, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let rows = 2 * self.features.start..2 * self.features.end;
-        let intermediate = Matrix::<S>::rows(&self.weight) / 2;
-        let inputs = self.inputs.as_chunks::<BLOCK>().0;
+        let intermediate = self.weight.rows() / 2;
         let mut sums = [0.0; PANEL_SUMS];
         for group in self.choices.chunks(PANEL_TOKENS) {
-            multiply_group(s, self.weight, rows.clone(), group, (inputs, self.k), &mut sums);
+            multiply_group(s, self.weight, rows.clone(), group, (self.inputs, self.k), &mut sums);
             for (&choice, sums) in group.iter().zip(sums.chunks_exact(PANEL_ROWS)) {
                 let start = choice as usize * intermediate;
                 // SAFETY: no other task has these columns of this choice's row.
@@ -153,7 +156,7 @@ impl Kernel for GateUp<'_> {
     }
 }
 
-impl GateUp<'_> {
+impl<M: Matrix> GateUp<'_, M> {
     /// Bias and SwiGLU.
     #[inline(always)]
     fn finish<S: Simd>(&self, s: S, sums: &[f32], out: &mut [f32]) {
@@ -179,7 +182,7 @@ impl GateUp<'_> {
 /// |---|---|---|
 /// | `weight` | MXFP4 of an expert | `[hidden, intermediate]` |
 /// | `bias` | bf16 bytes of an expert | `[hidden]` |
-/// | `inputs` | f32, packed | `[rows·k, intermediate/32, 32]` |
+/// | `inputs` | packed f32 blocks, or int8 blocks | `[rows·k, intermediate/32]` |
 /// | `weights` | f32 | `[rows, k]` |
 /// | `features` | | within `hidden`, at most 48 |
 /// | `products` | scratch | `[rows·k, 48]` |
@@ -200,10 +203,10 @@ impl GateUp<'_> {
 ///
 /// # Safety
 /// Whoever makes it vouches that no other task writes columns `features` of `out`.
-pub(crate) struct Down<'a> {
-    pub(crate) weight: MxExperts<'a>,
+pub(crate) struct Down<'a, E: Experts> {
+    pub(crate) weight: E,
     pub(crate) bias: &'a [u8],
-    pub(crate) inputs: &'a [f32],
+    pub(crate) inputs: &'a [Activation<E>],
     pub(crate) routing: &'a Routing,
     pub(crate) weights: &'a [f32],
     pub(crate) k: usize,
@@ -212,20 +215,19 @@ pub(crate) struct Down<'a> {
     pub(crate) out: Parts<'a, f32>,
 }
 
-impl Kernel for Down<'_> {
+impl<E: Experts> Kernel for Down<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (count, width) = (self.features.len(), self.weight.out_features);
-        let inputs = self.inputs.as_chunks::<BLOCK>().0;
+        let (count, width) = (self.features.len(), self.weight.out_features());
         let mut sums = [0.0; PANEL_SUMS];
         for i in 0..self.routing.num_active() {
             let (expert, choices) = self.routing.active(i);
             let matrix = self.weight.expert(expert);
             let bias = &self.bias[2 * expert * width..2 * (expert + 1) * width];
             for group in choices.chunks(PANEL_TOKENS) {
-                multiply_group(s, matrix, self.features.clone(), group, (inputs, 1), &mut sums);
+                multiply_group(s, matrix, self.features.clone(), group, (self.inputs, 1), &mut sums);
                 for (&choice, sums) in group.iter().zip(sums.chunks_exact(PANEL_ROWS)) {
                     let products = &mut self.products[choice as usize * PANEL_ROWS..][..count];
                     for (o, (product, sum)) in products.iter_mut().zip(sums).enumerate() {

@@ -3,6 +3,7 @@
 // Blocks are read without bounds checks in the innermost loops.
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::ops::Range;
 
 use crate::kernel::matrix::Matrix;
@@ -16,6 +17,9 @@ pub(crate) const PANEL_TOKENS: usize = 12;
 
 /// Room for the products of a panel.
 pub(crate) const PANEL_SUMS: usize = PANEL_ROWS * PANEL_TOKENS;
+
+/// Tiles of so few tokens wait for memory rather than for multiplications.
+const FEW_TOKENS: usize = 3;
 
 /// Rows of activations and room for their products.
 pub(crate) struct Panel<'a, X> {
@@ -39,7 +43,7 @@ impl<X> Panel<'_, X> {
 /// # Panics
 /// If `rows` are more than [`PANEL_ROWS`] or not the matrix's, or the panel's sizes are wrong.
 #[inline(always)]
-pub(crate) fn multiply<S: Simd, M: Matrix<S>>(
+pub(crate) fn multiply<S: Simd, M: Matrix>(
     s: S,
     matrix: M,
     rows: Range<usize>,
@@ -55,7 +59,7 @@ pub(crate) fn multiply<S: Simd, M: Matrix<S>>(
 
 /// Tiles of R rows and T tokens, where the panel has exactly T tokens.
 #[inline(always)]
-pub(crate) fn strips<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
+pub(crate) fn strips<S: Simd, M: Matrix, const R: usize, const T: usize>(
     s: S,
     matrix: M,
     rows: Range<usize>,
@@ -74,7 +78,7 @@ pub(crate) fn strips<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
 
 /// Tiles of R rows and up to T tokens (T at most 6), for any number of tokens.
 #[inline(always)]
-pub(crate) fn strips_of<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
+pub(crate) fn strips_of<S: Simd, M: Matrix, const R: usize, const T: usize>(
     s: S,
     matrix: M,
     rows: Range<usize>,
@@ -93,7 +97,7 @@ pub(crate) fn strips_of<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
 
 /// R rows with every token.
 #[inline(always)]
-fn strip<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
+fn strip<S: Simd, M: Matrix, const R: usize, const T: usize>(
     s: S,
     matrix: M,
     row: usize,
@@ -118,7 +122,7 @@ fn strip<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
 
 /// R·T dot products side by side, so that their chains of additions overlap.
 #[inline(always)]
-fn tile<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
+fn tile<S: Simd, M: Matrix, const R: usize, const T: usize>(
     s: S,
     matrix: M,
     row: usize,
@@ -135,12 +139,16 @@ fn tile<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
     }
     let mut sums = [[matrix.zero(s); T]; R];
     for block in 0..blocks {
+        if T <= FEW_TOKENS {
+            matrix.prefetch(s, row + R, R, block);
+        }
         for (r, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `row + R` rows and `blocks` blocks are the matrix's, as asserted.
             let weights = unsafe { matrix.decode(s, row + r, block) };
             for (sum, input) in sums.iter_mut().zip(&inputs) {
                 // SAFETY: every input has `blocks` blocks, as asserted.
-                *sum = matrix.step(s, *sum, weights, unsafe { input.get_unchecked(block) });
+                let x = opaque(unsafe { input.get_unchecked(block) });
+                *sum = matrix.step(s, *sum, weights, x);
             }
         }
     }
@@ -151,5 +159,19 @@ fn tile<S: Simd, M: Matrix<S>, const R: usize, const T: usize>(
             }
             panel.sums[(token + t) * PANEL_ROWS + place + r] = matrix.finish(s, *sum);
         }
+    }
+}
+
+/// The same reference, of which the compiler knows nothing: it would else load the activations once for all rows of a
+/// tile, keep the decoded weights of all rows until then, and run out of registers.
+#[inline(always)]
+// The assembly has no instruction, so it touches no memory.
+#[allow(clippy::pointers_in_nomem_asm_block)]
+fn opaque<X>(x: &X) -> &X {
+    let mut pointer: *const X = x;
+    // SAFETY: no instruction; the pointer stays what it is.
+    unsafe {
+        asm!("/* {0} */", inout(reg) pointer, options(nomem, nostack, preserves_flags));
+        &*pointer
     }
 }

@@ -5,23 +5,26 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, E8M0, Kernel, Simd};
+use super::{BLOCK, E8M0, Int8Block, Kernel, Simd, int8};
 
-/// Proof that the processor has AVX2 and FMA.
+/// Proof that the processor has AVX2 and FMA; and AVX-VNNI, where `VNNI`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
-    /// The proof, where the processor has both.
+impl<const VNNI: bool> Avx2<VNNI> {
+    /// The proof, where the processor has all of them.
     pub(crate) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && (!VNNI || is_x86_feature_detected!("avxvnni"));
+        has.then_some(Self(()))
     }
 }
 
 /// Runs intrinsics of AVX2 and FMA.
 macro_rules! with {
     ($witness:expr, $code:expr) => {{
-        let _: Avx2 = $witness;
+        let _: Avx2<_> = $witness;
         // SAFETY: the witness proves that the processor has the instructions; memory they touch lies in the slices
         // and arrays whose lengths the types or the asserts beside the call state.
         unsafe { $code }
@@ -29,7 +32,12 @@ macro_rules! with {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn vectorized<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+fn vectorized<K: Kernel>(simd: Avx2<false>, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+fn vectorized_vnni<K: Kernel>(simd: Avx2<true>, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 
@@ -39,7 +47,7 @@ const E2M1_HIGH: [u8; 16] =
 const E2M1_LOW: [u8; 16] =
     [0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0, 0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0];
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const LANES: usize = 8;
 
     /// Each 16 bf16 are one vector of 32-bit lanes: the low halves are the even elements, the high ones the odd.
@@ -56,10 +64,16 @@ impl Simd for Avx2 {
 
     type F32 = __m256;
     type Block = [__m256; 4];
+    type Codes = (__m256i, __m256);
+    type IntSum = __m256;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        with!(self, vectorized(self, kernel))
+        if VNNI {
+            with!(self, vectorized_vnni(Avx2::<true>(()), kernel))
+        } else {
+            with!(self, vectorized(Avx2::<false>(()), kernel))
+        }
     }
 
     #[inline(always)]
@@ -138,11 +152,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn sum(self, a: __m256) -> f32 {
-        with!(self, {
-            let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
-            _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
-        })
+        with!(self, int8::sum(a))
     }
 
     #[inline(always)]
@@ -195,6 +205,34 @@ impl Simd for Avx2 {
             let acc = _mm256_fmadd_ps(w[2], _mm256_loadu_ps(x.as_ptr().add(16)), acc);
             _mm256_fmadd_ps(w[3], _mm256_loadu_ps(x.as_ptr().add(24)), acc)
         })
+    }
+
+    #[inline(always)]
+    fn mx_codes(self, codes: &[u8; BLOCK / 2], scale: u8) -> (__m256i, __m256) {
+        with!(self, int8::codes(codes, scale))
+    }
+
+    #[inline(always)]
+    fn int_zero(self) -> __m256 {
+        with!(self, _mm256_setzero_ps())
+    }
+
+    #[inline(always)]
+    fn dot_codes(self, sum: __m256, (w, scale): (__m256i, __m256), x: &Int8Block) -> __m256 {
+        with!(self, {
+            let products = if VNNI { int8::products_avx_vnni(w, x) } else { int8::products(w, x) };
+            int8::add_scaled(sum, products, scale, x)
+        })
+    }
+
+    #[inline(always)]
+    fn int_sum(self, sum: __m256) -> f32 {
+        with!(self, int8::sum(sum))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        with!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()));
     }
 }
 

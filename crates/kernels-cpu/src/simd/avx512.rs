@@ -5,13 +5,13 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, E8M0, Kernel, Simd};
+use super::{BLOCK, E8M0, Int8Block, Kernel, Simd, int8};
 
-/// Proof that the processor has AVX-512 F, BW, VL and DQ, and what Avx2 proves.
+/// Proof that the processor has AVX-512 F, BW, VL and DQ, AVX2 and FMA; and AVX-512 VNNI, where `VNNI`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const VNNI: bool>(());
 
-impl Avx512 {
+impl<const VNNI: bool> Avx512<VNNI> {
     /// The proof, where the processor has all of them.
     pub(crate) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
@@ -19,7 +19,8 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma");
+            && is_x86_feature_detected!("fma")
+            && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         has.then_some(Self(()))
     }
 }
@@ -27,7 +28,7 @@ impl Avx512 {
 /// Runs intrinsics of AVX-512.
 macro_rules! with {
     ($witness:expr, $code:expr) => {{
-        let _: Avx512 = $witness;
+        let _: Avx512<_> = $witness;
         // SAFETY: the witness proves that the processor has the instructions; memory they touch lies in the slices
         // and arrays whose lengths the types or the asserts beside the call state.
         unsafe { $code }
@@ -35,7 +36,12 @@ macro_rules! with {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-fn vectorized<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+fn vectorized<K: Kernel>(simd: Avx512<false>, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,avx512vnni")]
+fn vectorized_vnni<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 
@@ -45,16 +51,22 @@ const SPLIT: [u8; BLOCK] = [
     1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
 ];
 
-impl Simd for Avx512 {
+impl<const VNNI: bool> Simd for Avx512<VNNI> {
     const LANES: usize = 16;
     const BF16_ORDER: [u8; BLOCK] = SPLIT;
     const MX_ORDER: [u8; BLOCK] = SPLIT;
     type F32 = __m512;
     type Block = [__m512; 2];
+    type Codes = (__m256i, __m256);
+    type IntSum = __m256;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        with!(self, vectorized(self, kernel))
+        if VNNI {
+            with!(self, vectorized_vnni(Avx512::<true>(()), kernel))
+        } else {
+            with!(self, vectorized(Avx512::<false>(()), kernel))
+        }
     }
 
     #[inline(always)]
@@ -177,5 +189,33 @@ impl Simd for Avx512 {
             let acc = _mm512_fmadd_ps(w[0], _mm512_loadu_ps(x.as_ptr()), acc);
             _mm512_fmadd_ps(w[1], _mm512_loadu_ps(x.as_ptr().add(16)), acc)
         })
+    }
+
+    #[inline(always)]
+    fn mx_codes(self, codes: &[u8; BLOCK / 2], scale: u8) -> (__m256i, __m256) {
+        with!(self, int8::codes(codes, scale))
+    }
+
+    #[inline(always)]
+    fn int_zero(self) -> __m256 {
+        with!(self, _mm256_setzero_ps())
+    }
+
+    #[inline(always)]
+    fn dot_codes(self, sum: __m256, (w, scale): (__m256i, __m256), x: &Int8Block) -> __m256 {
+        with!(self, {
+            let products = if VNNI { int8::products_avx512_vnni(w, x) } else { int8::products(w, x) };
+            int8::add_scaled(sum, products, scale, x)
+        })
+    }
+
+    #[inline(always)]
+    fn int_sum(self, sum: __m256) -> f32 {
+        with!(self, int8::sum(sum))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        with!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()));
     }
 }

@@ -2,11 +2,14 @@
 
 pub(crate) mod avx2;
 pub(crate) mod avx512;
+pub(crate) mod int8;
 pub(crate) mod math;
 pub(crate) mod scalar;
 
 /// Elements of a block: of an MX block, and of the steps in which every dot product goes.
 pub(crate) const BLOCK: usize = 32;
+
+pub(crate) use int8::Int8Block;
 
 /// Most lanes of any instruction set.
 pub(crate) const MAX_LANES: usize = 16;
@@ -37,6 +40,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// 32 weights as f32, in the order of `BF16_ORDER` or `MX_ORDER`.
     type Block: Copy;
+
+    /// 32 weights as [`int8::CODE_BYTES`] and their scale.
+    type Codes: Copy;
+
+    /// Sum of products with [`Int8Block`]s: 8 lanes of f32 on every instruction set.
+    type IntSum: Copy;
 
     /// Runs a kernel compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
@@ -95,6 +104,22 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `acc + w · x` lane by lane: the block's vectors one after another into the same accumulator. `x` is in the
     /// block's order.
     fn dot_block(self, acc: Self::F32, w: Self::Block, x: &[f32; BLOCK]) -> Self::F32;
+
+    /// An MX block as bytes, low nibbles first, then high ones.
+    fn mx_codes(self, codes: &[u8; BLOCK / 2], scale: u8) -> Self::Codes;
+
+    /// The sum of nothing.
+    fn int_zero(self) -> Self::IntSum;
+
+    /// `sum + w · x`: in each lane four products and their offset are added as integers, then the result as f32 times
+    /// the product of the scales is added to the lane.
+    fn dot_codes(self, sum: Self::IntSum, w: Self::Codes, x: &Int8Block) -> Self::IntSum;
+
+    /// The lanes' sum, in the order of [`Self::sum`] for 8 lanes.
+    fn int_sum(self, sum: Self::IntSum) -> f32;
+
+    /// Hints that the cache line at `address` will be read soon. Any address will do.
+    fn prefetch(self, address: *const u8);
 
     /// As [`Self::load`], with zeros beyond the end of a short slice.
     #[inline(always)]

@@ -2,7 +2,8 @@
 
 use sostenuto_formats::codes::{bf16_to_f32, decode_mx_block};
 
-use super::{BLOCK, Kernel, Simd};
+use super::int8::{CODE_BYTES, INT_LANES, half_scale};
+use super::{BLOCK, Int8Block, Kernel, Simd};
 
 /// Any processor has this.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,8 @@ impl Simd for Scalar {
     const MX_ORDER: [u8; BLOCK] = IDENTITY;
     type F32 = Lanes;
     type Block = [f32; BLOCK];
+    type Codes = ([u8; BLOCK], f32);
+    type IntSum = Lanes;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -141,4 +144,41 @@ impl Simd for Scalar {
         }
         acc
     }
+
+    #[inline(always)]
+    fn mx_codes(self, codes: &[u8; BLOCK / 2], scale: u8) -> Self::Codes {
+        let mut bytes = [0; BLOCK];
+        let (low, high) = bytes.split_at_mut(BLOCK / 2);
+        for ((low, high), &pair) in low.iter_mut().zip(high).zip(codes) {
+            *low = CODE_BYTES[usize::from(pair & 15)];
+            *high = CODE_BYTES[usize::from(pair >> 4)];
+        }
+        (bytes, half_scale(scale))
+    }
+
+    #[inline(always)]
+    fn int_zero(self) -> Lanes {
+        [0.0; INT_LANES]
+    }
+
+    #[inline(always)]
+    fn dot_codes(self, sum: Lanes, (w, w_scale): Self::Codes, x: &Int8Block) -> Lanes {
+        let scale = w_scale * x.scale;
+        let (w, values) = (w.as_chunks::<4>().0, x.values.as_chunks::<4>().0);
+        each(|lane| {
+            let mut product = x.offsets[lane];
+            for (&w, &x) in w[lane].iter().zip(&values[lane]) {
+                product += i32::from(w) * i32::from(x);
+            }
+            product as f32 * scale + sum[lane]
+        })
+    }
+
+    #[inline(always)]
+    fn int_sum(self, sum: Lanes) -> f32 {
+        self.sum(sum)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
 }

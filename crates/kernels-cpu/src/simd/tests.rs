@@ -20,7 +20,10 @@ fn numbers(seed: u32, len: usize) -> Vec<f32> {
 fn on_every_isa<K: Kernel<Output = ()> + Copy>(kernel: K) {
     for isa in Isa::ALL {
         match Witness::new(isa) {
-            Some(witness) => witness.run(kernel),
+            Some(witness) => {
+                witness.run(kernel);
+                witness.run_int8(kernel);
+            }
             None => println!("skipped on {}: this processor lacks it", isa.name()),
         }
     }
@@ -161,10 +164,10 @@ fn orders_are_permutations() {
         }
     }
     check(scalar::Scalar);
-    if let Some(simd) = avx2::Avx2::detect() {
+    if let Some(simd) = avx2::Avx2::<false>::detect() {
         check(simd);
     }
-    if let Some(simd) = avx512::Avx512::detect() {
+    if let Some(simd) = avx512::Avx512::<false>::detect() {
         check(simd);
     }
 }
@@ -198,4 +201,46 @@ impl Kernel for Exponentials {
 #[test]
 fn exponential_is_within_its_error_everywhere() {
     on_every_isa(Exponentials);
+}
+
+#[derive(Clone, Copy)]
+struct Int8Products;
+
+impl Kernel for Int8Products {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for code in 0..=255u8 {
+            let codes: [u8; BLOCK / 2] = std::array::from_fn(|i| code.wrapping_mul(i as u8 | 1));
+            let mut x = Int8Block { values: [0; BLOCK], offsets: [0; 8], scale: 0.25 };
+            for (i, value) in x.values.iter_mut().enumerate() {
+                *value = [127, -127, (i as u8 ^ code) as i8 / 2][(i + usize::from(code)) % 3];
+            }
+            for (offset, values) in x.offsets.iter_mut().zip(x.values.as_chunks::<4>().0) {
+                *offset = -12 * values.iter().map(|&value| i32::from(value)).sum::<i32>();
+            }
+            let weights = decode_mx_block(&codes, 120);
+            let product = |i: usize| {
+                let packed = if i.is_multiple_of(2) { i / 2 } else { BLOCK / 2 + i / 2 };
+                weights[i] * f32::from(x.values[packed]) * x.scale
+            };
+            let want: f32 = (0..BLOCK).map(product).sum();
+            let w = s.mx_codes(&codes, 120);
+            let once = s.dot_codes(s.int_zero(), w, &x);
+            // Sums of so few bits are exact.
+            assert_eq!(s.int_sum(once), want);
+            assert_eq!(s.int_sum(s.dot_codes(once, w, &x)), 2.0 * want);
+        }
+        let (x, w) = (Int8Block { values: [1; BLOCK], offsets: [-48; 8], scale: 1.0 }, [0x22; BLOCK / 2]);
+        for scale in 0..=249 {
+            let sum = s.int_sum(s.dot_codes(s.int_zero(), s.mx_codes(&w, scale), &x));
+            assert_eq!(sum, 32.0 * e8m0_to_f32(scale));
+        }
+    }
+}
+
+#[test]
+fn int8_products_are_exact_for_every_code_and_scale() {
+    on_every_isa(Int8Products);
 }
