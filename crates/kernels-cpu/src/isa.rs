@@ -1,5 +1,7 @@
 //! Instruction sets: which there are, which the processor has, which is used.
 
+use std::ffi::OsStr;
+
 use crate::simd::avx2::Avx2;
 use crate::simd::avx512::Avx512;
 use crate::simd::scalar::Scalar;
@@ -82,10 +84,12 @@ impl Isa {
     /// # Errors
     /// [`CpuError::IsaUnknown`] where its value names none.
     pub fn from_environment() -> Result<Option<Self>, CpuError> {
-        let Some(value) = std::env::var_os(ISA_VARIABLE) else { return Ok(None) };
+        std::env::var_os(ISA_VARIABLE).map(|value| Self::named(&value)).transpose()
+    }
+
+    fn named(value: &OsStr) -> Result<Self, CpuError> {
         let named = Self::ALL.into_iter().find(|isa| value == isa.name());
-        let unknown = || CpuError::IsaUnknown { got: value.to_string_lossy().into_owned() };
-        named.map(Some).ok_or_else(unknown)
+        named.ok_or_else(|| CpuError::IsaUnknown { got: value.to_string_lossy().into_owned() })
     }
 }
 
@@ -153,6 +157,17 @@ mod tests {
         assert!(Isa::best().is_available());
         for isa in Isa::ALL {
             assert_eq!(Witness::new(isa).map(Witness::isa), isa.is_available().then_some(isa));
+        }
+    }
+
+    #[test]
+    fn names_select_and_anything_else_is_refused() {
+        for isa in Isa::ALL {
+            assert_eq!(Isa::named(OsStr::new(isa.name())), Ok(isa));
+        }
+        for got in ["", "AVX2", "avx2 ", "sse"] {
+            let error = Isa::named(OsStr::new(got)).expect_err("not a name");
+            assert_eq!(error, CpuError::IsaUnknown { got: got.into() });
         }
     }
 }

@@ -12,6 +12,9 @@
 //! # Environment
 //! `SOSTENUTO_ISA` = `scalar`, `avx2` or `avx512` forces an instruction set where [`CpuOptions::isa`] does not.
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("the CPU kernels are written for x86-64 only");
+
 mod backend;
 mod isa;
 mod kernel;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sostenuto_formats::SharedBytes;
 use sostenuto_kernels_cpu::{CpuBackend, CpuOptions};
 use sostenuto_ops::{
-    Backend, BufferKind, BufferSpec, KvDtype, KvLayerId, KvLayerSpec, KvSpec, Op, Precision, ProgramId, Rows,
-    StepInputs, WeightData, WeightFormat, WeightSpec,
+    Backend, BufferId, BufferKind, BufferSpec, KvDtype, KvLayerId, KvLayerSpec, KvSpec, Op, Precision,
+    ProgramId, Rows, StepInputs, WeightData, WeightFormat, WeightId, WeightSpec,
 };
 
 struct Counting;
@@ -68,15 +68,11 @@ fn model(precision: Precision, threads: usize) -> (CpuBackend, ProgramId) {
     let norm = weight(bf16, 1, 1, 64);
     let sinks = weight(bf16, 1, 1, 4);
     let embedding = weight(bf16, 1, 3000, 64);
-    let matrices = [(128, normed, qkv), (64, attended, hidden), (4, normed, router)]
-        .map(|(n, input, out)| (weight(bf16, 1, n, 64), input, out));
+    let dense = [(128, normed, qkv), (64, attended, hidden), (4, normed, router)]
+        .map(|(n, input, out)| linear(weight(bf16, 1, n, 64), input, out, out == hidden));
     let (gate_up, gate_up_bias) = (weight(mxfp4, 4, 128, 64), weight(bf16, 4, 1, 128));
     let (down, down_bias) = (weight(mxfp4, 4, 64, 64), weight(bf16, 4, 1, 64));
     let rows = Rows::Step;
-    let linear = |i: usize| {
-        let (weight, input, out) = matrices[i];
-        Op::Linear { rows, input, weight, bias: None, out, accumulate: out == hidden }
-    };
     let mut program = vec![
         Op::Embed { table: embedding, out: hidden },
         Op::RopeTable { inv_freq: Arc::from([0.5; 8]), concentration: 1.0, out: table },
@@ -85,11 +81,11 @@ fn model(precision: Precision, threads: usize) -> (CpuBackend, ProgramId) {
         let num_heads = 4;
         program.extend([
             Op::RmsNorm { rows, input: hidden, weight: norm, eps: 1e-5, out: normed },
-            linear(0),
+            dense[0].clone(),
             Op::RopeKvWrite { qkv, table, layer, num_heads },
             Op::Attention { qkv, layer, num_heads, sinks, window, scale: 0.25, out: attended },
-            linear(1),
-            linear(2),
+            dense[1].clone(),
+            dense[2].clone(),
             Op::TopK { logits: router, experts, weights },
             Op::MoeGateUp {
                 input: normed,
@@ -104,16 +100,13 @@ fn model(precision: Precision, threads: usize) -> (CpuBackend, ProgramId) {
         ]);
     }
     program.push(Op::GatherLogitRows { input: hidden, out: last });
-    program.push(Op::Linear {
-        rows: Rows::Logits,
-        input: last,
-        weight: embedding,
-        bias: None,
-        out: logits,
-        accumulate: false,
-    });
+    program.push(linear(embedding, last, logits, false));
     let program = device.compile(program).unwrap();
     (device, program)
+}
+
+fn linear(weight: WeightId, input: BufferId, out: BufferId, accumulate: bool) -> Op {
+    Op::Linear { rows: Rows::Step, input, weight, bias: None, out, accumulate }
 }
 
 #[test]

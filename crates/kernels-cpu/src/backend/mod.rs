@@ -221,3 +221,26 @@ fn joined(mut pieces: Vec<SharedBytes>, name: &str) -> Result<SharedBytes, Devic
     pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
     Ok(SharedBytes::from_vec(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_piece_is_used_where_it_lies_and_others_are_joined_in_order() {
+        let piece = |bytes: &[u8]| SharedBytes::from_vec(bytes.to_vec());
+        let one = piece(&[1, 2]);
+        assert_eq!(joined(vec![one.clone()], "w").unwrap().as_ptr(), one.as_ptr());
+        assert_eq!(&*joined(vec![one, piece(&[3]), piece(&[4, 5])], "w").unwrap(), &[1, 2, 3, 4, 5]);
+        assert!(joined(Vec::new(), "w").unwrap().is_empty());
+    }
+
+    #[test]
+    fn missing_instruction_set_is_refused() {
+        for isa in Isa::ALL {
+            let options = CpuOptions { threads: 1, precision: Precision::Exact, isa: Some(isa) };
+            let missing = CpuError::IsaMissing { asked: isa.name(), best: Isa::best().name() };
+            assert_eq!(CpuBackend::new(options).err(), (!isa.is_available()).then_some(missing));
+        }
+    }
+}
