@@ -1,7 +1,17 @@
 //! Logits and greedy continuations against Hugging Face transformers and OpenAI's gpt-oss torch model.
 //!
-//! Each line below was made on purpose in the code under test and seen to fail `logits_equal_both_references`:
-//! MISTAKES
+//! Each mistake below was made on purpose in the model or the CPU kernels and seen to fail
+//! `cpu_backend_gives_the_logits_of_both_references`:
+//!
+//! - window one too wide, one too narrow;
+//! - sinks left out, scaled like the scores, in reverse order of heads;
+//! - YaRN: ramp's ends rounded, no concentration, its square root, plain RoPE, linear interpolation; rotation the other
+//!   way;
+//! - gate and up swapped, their biases taken as halves; no clamp, gate clamped on both sides, up clamped above only;
+//! - alpha 1.7, plain SiLU, no `up + 1`;
+//! - softmax before the choice of experts, experts by the smallest logit.
+//!
+//! `tools/golden/logits/README.md` has how far each of these and the other known mistakes moves the logits.
 
 use serde_json::Value;
 use sostenuto_kernels_cpu::Isa;

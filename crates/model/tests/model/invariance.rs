@@ -5,10 +5,12 @@ use sostenuto_ops::{Backend, StepInputs};
 
 use crate::support::{Sequence, checkpoint, cpu, load, scalar};
 
+/// Makes a device.
+type MakeDevice = Box<dyn Fn() -> Box<dyn Backend>>;
+
 /// Every device there is, by name.
-fn devices() -> Vec<(String, Box<dyn Fn() -> Box<dyn Backend>>)> {
-    let mut devices: Vec<(String, Box<dyn Fn() -> Box<dyn Backend>>)> =
-        vec![("scalar device".into(), Box::new(scalar))];
+fn devices() -> Vec<(String, MakeDevice)> {
+    let mut devices: Vec<(String, MakeDevice)> = vec![("scalar device".into(), Box::new(scalar))];
     for isa in Isa::ALL.into_iter().filter(|&isa| cpu(isa, 1).is_some()) {
         for threads in [1, 2, 3] {
             let make = move || cpu(isa, threads).expect("the instruction set is there");
