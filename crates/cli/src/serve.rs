@@ -33,7 +33,7 @@ pub(crate) struct ServeArgs {
     /// Host name that requests may be addressed to, beside localhost; may be repeated.
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// Origin whose pages may use the server, such as https://chat.example; may be repeated.
+    /// Origin whose pages may use the server, such as `https://chat.example`; may be repeated.
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Name of the model in the API; without it, the folder's name.

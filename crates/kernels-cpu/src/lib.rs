@@ -1,13 +1,17 @@
 //! SIMD kernels, the instruction-set witness, the thread pool and the CPU backend.
 //!
 //! Kernels know no layer and no file: they get slices, and write where they are told. They are written once over
-//! [`simd::Simd`], a small set of vector operations, and compiled for each instruction set; a value of an instruction
+//! `simd::Simd`, a small set of vector operations, and compiled for each instruction set; a value of an instruction
 //! set's type is the proof that the processor has it, and the only way to reach that code.
 //!
 //! # Numerics
 //! Sums run over the reduction dimension in 32-element blocks, in ascending order, in one vector accumulator per
 //! (row, output), whose lanes are added at the end. Tiles of several rows and outputs only interleave such chains,
 //! so a row's bits depend on its inputs and the instruction set, never on its company or the number of threads.
+//!
+//! In [`Precision::Exact`](sostenuto_ops::Precision) activations stay f32. In `Fast` those of the two expert products
+//! are rounded to int8 with one f32 scale per 32, and everything else is as in `Exact`. The KV store's type is what
+//! its spec says in either mode.
 //!
 //! # Environment
 //! `SOSTENUTO_ISA` = `scalar`, `avx2` or `avx512` forces an instruction set where [`CpuOptions::isa`] does not.
