@@ -21,6 +21,10 @@ pub type Program = Vec<Op>;
 /// # Numerics
 /// Activations are f32. Sums run over the reduction dimension in an order that depends on its length and the
 /// instruction set alone. Tolerances against an f64 evaluation are in the op suite.
+///
+/// # Source
+/// openai/gpt-oss, `gpt_oss/torch/model.py`: `RMSNorm`, `RotaryEmbedding`, `AttentionBlock`, `sdpa`, `MLPBlock`, `swiglu`.
+/// MXFP4: OCP Microscaling Formats specification 1.0, section 6.1.
 #[derive(Clone, Debug)]
 pub enum Op {
     /// `out[t] = table[token_ids[t]]`, bf16 rows widened to f32, exactly.

@@ -33,7 +33,7 @@ use crate::simd::{BLOCK, Kernel, Simd};
 /// many.
 ///
 /// # Source
-/// OCP MX has no part in it: `torch.nn.Linear` of openai/gpt-oss `gpt_oss/torch/model.py`.
+/// The linear layers of openai/gpt-oss `gpt_oss/torch/model.py`: q, k, v, output, router, unembedding.
 ///
 /// # Safety
 /// Whoever makes it vouches that no other task writes columns `features` of `out`.
