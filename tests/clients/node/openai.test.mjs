@@ -9,7 +9,7 @@ import OpenAI from "openai";
 const url = process.env.SOSTENUTO_URL;
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "unused", maxRetries: 0 });
 const model = (await client.models.list()).data[0].id;
-const messages = [{ role: "user", content: "How do I start the server?" }];
+const messages = [{ role: "user", content: "What is Sostenuto?" }];
 
 const chat = (options = {}) => client.chat.completions.create({ model, messages, temperature: 0, ...options });
 

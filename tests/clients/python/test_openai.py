@@ -11,7 +11,7 @@ import pytest
 URL = os.environ["SOSTENUTO_URL"]
 CLIENT = openai.OpenAI(base_url=f"{URL}/v1", api_key="unused", max_retries=0)
 MODEL = CLIENT.models.list().data[0].id
-QUESTION = [{"role": "user", "content": "How do I start the server?"}]
+QUESTION = [{"role": "user", "content": "What is Sostenuto?"}]
 TOOL = {
     "type": "function",
     "function": {

@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::output::{self, Style, grouped};
 use crate::serving::Facts;
 
-const QUESTION: &str = "How do I start the server?";
+const QUESTION: &str = "What is Sostenuto?";
 
 /// Says what is about to be loaded, since that can take a while.
 pub(crate) fn loading(model: Option<&Path>) -> Result<(), CliError> {
