@@ -117,6 +117,7 @@ impl ModelArgs {
             max_sequences: self.sequences,
             max_context: 0,
             kv_tokens: 0,
+            window_snapshots: 0,
             kv_dtype: self.mode.kv_dtype(),
         };
         let full_sequences = self.sequences.min(DEFAULT_FULL_SEQUENCES);
@@ -137,6 +138,7 @@ impl ModelArgs {
             max_sequences: 1,
             max_context: context,
             kv_tokens: context.next_multiple_of(KV_BLOCK_SLOTS),
+            window_snapshots: 0,
             kv_dtype: self.mode.kv_dtype(),
         }
     }
@@ -212,6 +214,7 @@ mod tests {
             max_sequences: 4,
             max_context: 0,
             kv_tokens: 0,
+            window_snapshots: 0,
             kv_dtype: KvDtype::Bf16,
         };
         // Two sequences of 8192 tokens in 12 full layers take 402,653,184 bytes; four rings in 12 sliding ones 37,650,432.

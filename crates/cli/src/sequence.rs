@@ -89,6 +89,7 @@ impl<'a> SoloSequence<'a> {
             rings: &[0],
             block_tables: &self.block_table,
             block_table_offsets: &[0, self.block_table.len() as u32],
+            kv_write_from: &[0],
             logit_rows,
         })?;
         self.num_computed_tokens += ids.len();

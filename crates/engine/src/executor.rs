@@ -17,7 +17,8 @@ pub trait Executor: Send + 'static {
     /// What it can hold; constant.
     fn limits(&self) -> ExecutorLimits;
 
-    /// Runs one step: writes the KV of every row, then computes the logits of the plan's logit rows. A row's
+    /// Runs one step: the copies before it, then the rows: writes their KV and computes the logits of the plan's logit
+    /// rows, then the copies after it. A row's
     /// result must not depend on the other rows of the step.
     ///
     /// # Errors
@@ -50,7 +51,9 @@ impl Executor for Model {
     }
 
     fn execute(&mut self, plan: &StepPlan) -> Result<(), ExecutorError> {
-        Ok(self.forward(&plan.inputs())?)
+        self.copy_kv(&plan.copies_before)?;
+        self.forward(&plan.inputs())?;
+        Ok(self.copy_kv(&plan.copies_after)?)
     }
 
     fn logits(&mut self, logit_row: usize, out: &mut [f32]) -> Result<(), ExecutorError> {

@@ -1,6 +1,6 @@
 //! What goes into a step and what comes out of it.
 
-use sostenuto_ops::StepInputs;
+use sostenuto_ops::{KvCopy, StepInputs};
 
 /// A sequence's part in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,14 @@ pub struct StepPlan {
     pub block_tables: Vec<u32>,
     /// Where each sequence's block table starts in `block_tables`; one entry more than sequences.
     pub block_table_offsets: Vec<u32>,
+    /// For each sequence of the step, the first position whose keys and values go to full layers.
+    pub kv_write_from: Vec<u32>,
     /// Rows whose logits are wanted, ascending.
     pub logit_rows: Vec<u32>,
+    /// Copies within the KV store before the rows run.
+    pub copies_before: Vec<KvCopy>,
+    /// Copies within the KV store after the rows have run.
+    pub copies_after: Vec<KvCopy>,
     /// The sequences of the step, in the order of `rings`.
     pub scheduled: Vec<ScheduledSequence>,
 }
@@ -46,7 +52,10 @@ impl StepPlan {
             rings: Vec::with_capacity(sequences),
             block_tables: Vec::with_capacity(blocks),
             block_table_offsets: Vec::with_capacity(sequences + 1),
+            kv_write_from: Vec::with_capacity(sequences),
             logit_rows: Vec::with_capacity(sequences),
+            copies_before: Vec::new(),
+            copies_after: Vec::new(),
             scheduled: Vec::with_capacity(sequences),
         }
     }
@@ -65,6 +74,7 @@ impl StepPlan {
             rings: &self.rings,
             block_tables: &self.block_tables,
             block_table_offsets: &self.block_table_offsets,
+            kv_write_from: &self.kv_write_from,
             logit_rows: &self.logit_rows,
         }
     }
@@ -84,7 +94,10 @@ impl StepPlan {
         self.block_tables.clear();
         self.block_table_offsets.clear();
         self.block_table_offsets.push(0);
+        self.kv_write_from.clear();
         self.logit_rows.clear();
+        self.copies_before.clear();
+        self.copies_after.clear();
         self.scheduled.clear();
     }
 
@@ -107,6 +120,7 @@ impl StepPlan {
         }
         self.block_tables.extend(blocks);
         self.block_table_offsets.push(self.block_tables.len() as u32);
+        self.kv_write_from.push(0);
         let logit_row = wants_logits.then_some(self.logit_rows.len());
         if wants_logits {
             self.logit_rows.push(self.token_ids.len() as u32 - 1);

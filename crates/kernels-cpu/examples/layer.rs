@@ -72,6 +72,8 @@ impl Model {
             num_blocks: CONTEXT / 16,
             num_rings: 0,
             ring_slots: 0,
+            window: 0,
+            num_snapshots: 0,
         };
         builder.backend.create_kv(kv).expect("a KV store");
         let input = builder.buffer("input", BufferKind::F32, HIDDEN);
@@ -127,6 +129,7 @@ impl Model {
             rings: &[0],
             block_tables: &tables,
             block_table_offsets: &[0, tables.len() as u32],
+            kv_write_from: &[0],
             logit_rows: &zeros[..logit_rows],
         };
         let mut times = Vec::new();

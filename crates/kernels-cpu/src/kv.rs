@@ -3,10 +3,15 @@
 //! Slots come in groups of 16. In a group, the keys of a head lie `[head_dim, 16 slots]`, so that one vector holds
 //! the same element of neighbouring positions, and the values `[16 slots, row]`, where a row is `head_dim` rounded up
 //! to 16. A block of a full layer is a group; a ring is rounded up to whole groups, so that position p lies in
-//! slot p % 16 of its group in either kind of layer.
+//! slot p % 16 of its group in either kind of layer. A sliding layer's window snapshots follow its rings, each like
+//! a ring of its own.
+
+use std::ops::Range;
 
 use sostenuto_formats::codes::f32_to_bf16;
-use sostenuto_ops::{DeviceError, KV_BLOCK_SLOTS, KvDtype, KvLayerId, KvLayerSpec, KvSpec, StepInputs};
+use sostenuto_ops::{
+    DeviceError, KV_BLOCK_SLOTS, KvCopy, KvDtype, KvLayerId, KvLayerSpec, KvSpec, StepInputs,
+};
 
 use crate::memory::{Memory, Number};
 use crate::simd::Simd;
@@ -62,6 +67,12 @@ pub(crate) struct Geometry {
     pub(crate) value_row: usize,
     /// Groups of a ring.
     ring_groups: usize,
+    /// Groups of all rings of a layer.
+    all_ring_groups: usize,
+    /// Groups of a snapshot.
+    snapshot_groups: usize,
+    /// Positions that a row of a sliding layer sees before itself.
+    window_before: usize,
 }
 
 /// Keys and values of every layer.
@@ -89,7 +100,9 @@ impl KvStore {
         for kind in &spec.layers {
             let groups = match kind {
                 KvLayerSpec::Full => spec.num_blocks,
-                KvLayerSpec::Sliding => spec.num_rings * geometry.ring_groups,
+                KvLayerSpec::Sliding => {
+                    geometry.all_ring_groups + spec.num_snapshots * geometry.snapshot_groups
+                }
             };
             let keys = groups * geometry.kv_heads * geometry.key_elements();
             let values = groups * geometry.kv_heads * geometry.value_elements();
@@ -126,21 +139,96 @@ impl KvStore {
 
     /// Where the groups of a sequence of the step lie.
     pub(crate) fn groups<'a>(&self, layer: KvLayerId, step: &StepInputs<'a>, sequence: usize) -> Groups<'a> {
-        let groups = self.geometry.ring_groups;
-        match self.kinds[layer.0 as usize] {
+        match self.kind(layer) {
             KvLayerSpec::Full => Groups::Table(step.block_table(sequence)),
-            KvLayerSpec::Sliding => Groups::Ring { first: step.rings[sequence] as usize * groups, groups },
+            KvLayerSpec::Sliding => self.geometry.ring(step.rings[sequence]),
+        }
+    }
+
+    pub(crate) fn kind(&self, layer: KvLayerId) -> KvLayerSpec {
+        self.kinds[layer.0 as usize]
+    }
+
+    /// Runs a checked copy.
+    pub(crate) fn copy(&mut self, copy: KvCopy) {
+        let geometry = self.geometry;
+        match copy {
+            KvCopy::Block { from, to } => {
+                self.copy_slots(KvLayerSpec::Full, from as usize, to as usize, 0..GROUP);
+            }
+            KvCopy::SaveWindow { ring, position, snapshot } => {
+                self.copy_window(geometry.ring(ring), geometry.snapshot(snapshot), position);
+            }
+            KvCopy::RestoreWindow { snapshot, position, ring } => {
+                self.copy_window(geometry.snapshot(snapshot), geometry.ring(ring), position);
+            }
+        }
+    }
+
+    /// Copies the positions that a row at `position` sees before itself, in every sliding layer.
+    fn copy_window(&mut self, from: Groups<'_>, to: Groups<'_>, position: u32) {
+        let end = position as usize;
+        let mut start = end.saturating_sub(self.geometry.window_before);
+        while start < end {
+            let (index, slot) = (start / GROUP, start % GROUP);
+            let slots = slot..GROUP.min(slot + end - start);
+            start += slots.len();
+            self.copy_slots(KvLayerSpec::Sliding, from.at(index), to.at(index), slots);
+        }
+    }
+
+    /// Copies slots of a group to the same slots of another, in every layer of a kind.
+    fn copy_slots(&mut self, kind: KvLayerSpec, from: usize, to: usize, slots: Range<usize>) {
+        let geometry = self.geometry;
+        for (layer, _) in self.layers.iter_mut().zip(&self.kinds).filter(|(_, layer)| **layer == kind) {
+            match layer {
+                Elements::F32 { keys, values } => geometry.copy_slots((keys, values), from, to, &slots),
+                Elements::Bf16 { keys, values } => geometry.copy_slots((keys, values), from, to, &slots),
+            }
         }
     }
 }
 
 impl Geometry {
     pub(crate) fn new(spec: &KvSpec) -> Self {
+        let ring_groups = spec.ring_slots.div_ceil(GROUP);
         Self {
             kv_heads: spec.num_kv_heads,
             dim: spec.head_dim,
             value_row: spec.head_dim.next_multiple_of(GROUP),
-            ring_groups: spec.ring_slots.div_ceil(GROUP),
+            ring_groups,
+            all_ring_groups: spec.num_rings * ring_groups,
+            snapshot_groups: spec.snapshot_slots().div_ceil(GROUP),
+            window_before: spec.snapshot_slots(),
+        }
+    }
+
+    fn ring(&self, ring: u32) -> Groups<'static> {
+        Groups::Ring { first: ring as usize * self.ring_groups, groups: self.ring_groups }
+    }
+
+    fn snapshot(&self, snapshot: u32) -> Groups<'static> {
+        let first = self.all_ring_groups + snapshot as usize * self.snapshot_groups;
+        Groups::Ring { first, groups: self.snapshot_groups }
+    }
+
+    /// Copies slots of all heads of a group of a layer to another.
+    fn copy_slots<E: Element>(
+        &self,
+        (keys, values): (&mut [E], &mut [E]),
+        from: usize,
+        to: usize,
+        slots: &Range<usize>,
+    ) {
+        let key_rows = self.kv_heads * self.dim;
+        for row in 0..key_rows {
+            let at = |group: usize| (group * key_rows + row) * GROUP;
+            keys.copy_within(at(from) + slots.start..at(from) + slots.end, at(to) + slots.start);
+        }
+        for head in 0..self.kv_heads {
+            let at =
+                |group: usize, slot: usize| ((group * self.kv_heads + head) * GROUP + slot) * self.value_row;
+            values.copy_within(at(from, slots.start)..at(from, slots.end), at(to, slots.start));
         }
     }
 

@@ -11,7 +11,9 @@ mod rope;
 mod weights;
 
 use sostenuto_formats::{Checkpoint, ModelConfig};
-use sostenuto_ops::{Backend, BackendInfo, BufferId, DeviceError, DeviceMemory, ProgramId, StepInputs};
+use sostenuto_ops::{
+    Backend, BackendInfo, BufferId, DeviceError, DeviceMemory, KvCopy, ProgramId, StepInputs,
+};
 
 pub use error::ModelError;
 pub use limits::ModelLimits;
@@ -66,6 +68,11 @@ impl Model {
     /// Runs one step: writes keys and values of its rows and computes the logits of the rows that want them.
     pub fn forward(&mut self, step: &StepInputs<'_>) -> Result<(), DeviceError> {
         self.backend.submit(self.program, step)
+    }
+
+    /// Copies within the KV store, one after another, between steps. Where one is refused, none has run.
+    pub fn copy_kv(&mut self, copies: &[KvCopy]) -> Result<(), DeviceError> {
+        self.backend.copy_kv(copies)
     }
 
     /// Copies logits `[vocab_size]` of the last step; `logit_row` counts through its `logit_rows`.

@@ -18,9 +18,15 @@ pub struct ModelLimits {
     pub max_context: usize,
     /// Tokens that the full-attention layers' block pool holds over all sequences; rounded up to whole blocks.
     pub kv_tokens: usize,
+    /// Window snapshots: what the sliding layers see before a position, kept for sequences that go on from there.
+    pub window_snapshots: usize,
     /// Element type of the KV store.
     pub kv_dtype: KvDtype,
 }
+
+/// Rows for which a ring has room at least, however few a step has: so the window before each of the newest 16
+/// positions can still be saved, the start of a block among them.
+const MIN_RING_ROWS: usize = KV_BLOCK_SLOTS;
 
 impl ModelLimits {
     /// Blocks of the pool.
@@ -29,9 +35,9 @@ impl ModelLimits {
     }
 
     /// Slots of one ring: a row must still find the `sliding_window - 1` positions before it after all the rows
-    /// of its step were written.
+    /// of its step were written, and a window snapshot those before any of the newest 16 positions.
     pub fn ring_slots(&self, config: &ModelConfig) -> usize {
-        config.sliding_window + self.max_step_rows - 1
+        config.sliding_window + self.max_step_rows.max(MIN_RING_ROWS) - 1
     }
 
     /// The KV store of a model under these limits.
@@ -48,6 +54,8 @@ impl ModelLimits {
             num_blocks: self.num_blocks(),
             num_rings: self.max_sequences,
             ring_slots: self.ring_slots(config),
+            window: config.sliding_window,
+            num_snapshots: self.window_snapshots,
         }
     }
 }

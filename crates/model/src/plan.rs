@@ -40,10 +40,6 @@ pub fn memory_plan(config: &ModelConfig, limits: &ModelLimits) -> MemoryPlan {
         KvDtype::F32 => "f32",
         KvDtype::Bf16 => "bf16",
     };
-    let slots = |wanted| {
-        let slots: usize = kv.layers.iter().filter(|&&l| l == wanted).map(|&l| kv.layer_slots(l)).sum();
-        slots * kv.slot_bytes()
-    };
     let specs = buffer_specs(config, limits);
     let (logits, activations) = specs.split_last().expect("the list of buffers is never empty");
     let row = |purpose, bytes, detail| PlanRow { purpose, bytes, detail };
@@ -52,13 +48,18 @@ pub fn memory_plan(config: &ModelConfig, limits: &ModelLimits) -> MemoryPlan {
             row("weights", weight_bytes, format!("{} layers, experts in 4 bits", config.num_hidden_layers)),
             row(
                 "KV, full layers",
-                slots(KvLayerSpec::Full),
+                kv.layer_bytes(KvLayerSpec::Full),
                 format!("{} blocks of 16 tokens, {}", kv.num_blocks, dtype),
             ),
             row(
                 "KV, sliding layers",
-                slots(KvLayerSpec::Sliding),
+                kv.layer_bytes(KvLayerSpec::Sliding),
                 format!("{} rings of {} tokens, {}", kv.num_rings, kv.ring_slots, dtype),
+            ),
+            row(
+                "KV, window snapshots",
+                kv.snapshot_bytes(),
+                format!("{} snapshots of {} tokens, {}", kv.num_snapshots, kv.snapshot_slots(), dtype),
             ),
             row(
                 "activations",

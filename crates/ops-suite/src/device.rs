@@ -81,6 +81,7 @@ pub(crate) struct StepData {
     pub(crate) rings: Vec<u32>,
     pub(crate) block_tables: Vec<u32>,
     pub(crate) block_table_offsets: Vec<u32>,
+    pub(crate) kv_write_from: Vec<u32>,
     pub(crate) logit_rows: Vec<u32>,
 }
 
@@ -94,6 +95,7 @@ impl StepData {
             rings: (0..rows as u32).collect(),
             block_tables: Vec::new(),
             block_table_offsets: vec![0; rows + 1],
+            kv_write_from: vec![0; rows],
             logit_rows: (0..rows as u32).collect(),
         }
     }
@@ -106,6 +108,7 @@ impl StepData {
             rings: &self.rings,
             block_tables: &self.block_tables,
             block_table_offsets: &self.block_table_offsets,
+            kv_write_from: &self.kv_write_from,
             logit_rows: &self.logit_rows,
         }
     }

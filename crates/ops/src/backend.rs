@@ -1,5 +1,6 @@
 //! The device boundary.
 
+use crate::copy::KvCopy;
 use crate::op::Program;
 use crate::registry::ContractError;
 use crate::spec::{BufferId, BufferSpec, KvSpec, ProgramId, WeightData, WeightId, WeightSpec};
@@ -91,6 +92,10 @@ pub trait Backend: Send {
     /// Runs one step. Allocates nothing. Results are readable when the call returns or at the next
     /// [`Backend::read`], whichever the device prefers.
     fn submit(&mut self, program: ProgramId, step: &StepInputs<'_>) -> Result<(), DeviceError>;
+
+    /// Copies within the KV store, one after another, after all submitted steps and before later ones. Allocates
+    /// nothing. Where one is refused, none has run.
+    fn copy_kv(&mut self, copies: &[KvCopy]) -> Result<(), DeviceError>;
 
     /// Copies whole rows of an f32 buffer from the host, from `first_row` on.
     fn write(&mut self, buffer: BufferId, first_row: usize, values: &[f32]) -> Result<(), DeviceError>;

@@ -9,6 +9,7 @@
 //! dimension is never split by row count or thread count.
 
 mod backend;
+mod copy;
 mod op;
 mod registry;
 pub mod scalar;
@@ -16,6 +17,7 @@ mod spec;
 mod step;
 
 pub use backend::{Backend, BackendInfo, DeviceError, DeviceMemory, KernelChoice, Precision};
+pub use copy::KvCopy;
 pub use op::{Op, Program, Rows};
 pub use registry::{ContractError, Registry, SlidingLimits, StepLimits};
 pub use spec::{

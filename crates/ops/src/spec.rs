@@ -167,6 +167,11 @@ pub struct KvSpec {
     pub num_rings: usize,
     /// Slots per ring: at least the window plus the most rows one sequence may have in a step, less one.
     pub ring_slots: usize,
+    /// Positions that a row of a sliding layer sees at most, its own included; at most `ring_slots`.
+    pub window: usize,
+    /// Window snapshots: places in each sliding layer beside the rings, for the positions that a row at one position
+    /// sees before itself. See [`crate::KvCopy`].
+    pub num_snapshots: usize,
 }
 
 impl KvSpec {
@@ -175,7 +180,7 @@ impl KvSpec {
         2 * self.num_kv_heads * self.head_dim * self.dtype.bytes()
     }
 
-    /// Slots of one layer.
+    /// Slots of one layer, without snapshots.
     pub fn layer_slots(&self, layer: KvLayerSpec) -> usize {
         match layer {
             KvLayerSpec::Full => self.num_blocks * KV_BLOCK_SLOTS,
@@ -183,8 +188,29 @@ impl KvSpec {
         }
     }
 
+    /// Slots of one window snapshot in a sliding layer.
+    pub fn snapshot_slots(&self) -> usize {
+        self.window.saturating_sub(1)
+    }
+
+    /// Bytes of all layers of a kind, without snapshots.
+    pub fn layer_bytes(&self, kind: KvLayerSpec) -> usize {
+        self.count(kind) * self.layer_slots(kind) * self.slot_bytes()
+    }
+
+    /// Bytes of all window snapshots.
+    pub fn snapshot_bytes(&self) -> usize {
+        let slots = self.num_snapshots * self.snapshot_slots();
+        self.count(KvLayerSpec::Sliding) * slots * self.slot_bytes()
+    }
+
     /// Total bytes.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|&layer| self.layer_slots(layer) * self.slot_bytes()).sum()
+        self.layer_bytes(KvLayerSpec::Full) + self.layer_bytes(KvLayerSpec::Sliding) + self.snapshot_bytes()
+    }
+
+    /// Number of layers of a kind.
+    pub fn count(&self, kind: KvLayerSpec) -> usize {
+        self.layers.iter().filter(|&&layer| layer == kind).count()
     }
 }

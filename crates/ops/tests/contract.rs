@@ -5,9 +5,9 @@ use std::sync::Arc;
 use sostenuto_formats::SharedBytes;
 use sostenuto_ops::scalar::ScalarBackend;
 use sostenuto_ops::{
-    Backend, BufferId, BufferKind, BufferSpec, ContractError, DeviceError, KvDtype, KvLayerId, KvLayerSpec,
-    KvSpec, Op, Program, ProgramId, Registry, Rows, StepInputs, StepLimits, WeightData, WeightFormat,
-    WeightId, WeightSpec,
+    Backend, BufferId, BufferKind, BufferSpec, ContractError, DeviceError, KvCopy, KvDtype, KvLayerId,
+    KvLayerSpec, KvSpec, Op, Program, ProgramId, Registry, Rows, StepInputs, StepLimits, WeightData,
+    WeightFormat, WeightId, WeightSpec,
 };
 
 /// A registry of a small model: hidden 64, 4 query heads over 2 KV heads of 16, 4 experts of 32, top 2.
@@ -52,6 +52,8 @@ fn kv() -> KvSpec {
         num_blocks: 6,
         num_rings: 3,
         ring_slots: 11,
+        window: 8,
+        num_snapshots: 2,
     }
 }
 
@@ -151,6 +153,7 @@ const STEP: StepInputs<'static> = StepInputs {
     rings: &[2, 0],
     block_tables: &[5, 1, 0],
     block_table_offsets: &[0, 1, 3],
+    kv_write_from: &[0, 16],
     logit_rows: &[2, 3],
 };
 
@@ -187,7 +190,7 @@ fn bad_programs_are_refused_with_the_facts() {
         (other(m.attention(0, None)), "attention: window None on KvLayerId(0), which is sliding"),
         (
             other(m.attention(0, Some(12))),
-            "attention: window 12 breaks the rule: at least 1, at most ring_slots",
+            "attention: window 12 breaks the rule: at least 1, at most that of the KV store",
         ),
         (
             other(Op::RopeKvWrite { qkv: m.qkv, table: m.table, layer: KvLayerId(0), num_heads: 3 }),
@@ -219,11 +222,15 @@ fn bad_programs_are_refused_with_the_facts() {
 #[test]
 fn bad_steps_are_refused_with_the_facts() {
     let limits = model().limits();
-    let cases: [(StepInputs<'_>, &str); 18] = [
+    let cases: [(StepInputs<'_>, &str); 19] = [
         (StepInputs { token_ids: &[], ..STEP }, "step: token_ids has 0 entries, 1 expected"),
         (StepInputs { positions: &[0], ..STEP }, "step: positions has 1 entries, 4 expected"),
         (StepInputs { sequences: &[0; 5], ..STEP }, "step: sequences has 5 entries, 4 expected"),
-        (StepInputs { rings: &[1], ..STEP }, "step: block_table_offsets has 3 entries, 2 expected"),
+        (StepInputs { kv_write_from: &[0; 3], ..STEP }, "step: kv_write_from has 3 entries, 2 expected"),
+        (
+            StepInputs { rings: &[1], kv_write_from: &[0], ..STEP },
+            "step: block_table_offsets has 3 entries, 2 expected",
+        ),
         (StepInputs { block_tables: &[5, 1], ..STEP }, "step: block_tables has 2 entries, 3 expected"),
         (StepInputs { token_ids: &[0; 9], ..STEP }, "step: 9 rows, the program's buffers hold 8"),
         (StepInputs { logit_rows: &[0, 1, 2], ..STEP }, "step: 3 logit rows, the program's buffers hold 2"),
@@ -257,6 +264,7 @@ fn bad_steps_are_refused_with_the_facts() {
                 rings: &[0],
                 block_tables: &[5],
                 block_table_offsets: &[0, 1],
+                kv_write_from: &[0],
                 logit_rows: &[],
             },
             "step: sequence 0 has 5 rows; a ring of 11 slots and a window of 8 allow 4",
@@ -291,10 +299,58 @@ fn bad_specs_and_weight_bytes_are_refused() {
     );
     registry.set_kv(kv()).unwrap();
     assert_eq!(registry.set_kv(kv()), Err(ContractError::KvExists));
+    let window = KvSpec { window: 12, ..kv() };
+    assert!(matches!(
+        Registry::new().set_kv(window),
+        Err(ContractError::Rule { what: "window", got: 12, .. })
+    ));
     let odd = KvSpec { head_dim: 15, ..kv() };
     assert!(matches!(
         Registry::new().set_kv(odd),
         Err(ContractError::Rule { what: "head_dim", got: 15, .. })
+    ));
+}
+
+#[test]
+fn bad_copies_are_refused_with_the_facts() {
+    let registry = model().registry;
+    let block = |from, to| KvCopy::Block { from, to };
+    let save = |ring, snapshot| KvCopy::SaveWindow { ring, position: 9, snapshot };
+    let restore = |snapshot, ring| KvCopy::RestoreWindow { snapshot, position: 9, ring };
+    let good = [block(0, 5), save(2, 1), restore(1, 0)];
+    assert_eq!(registry.check_copies(&good), Ok(()));
+    let cases = [
+        (block(6, 0), "copy 3: block 6 must be below 6"),
+        (block(0, 6), "copy 3: block 6 must be below 6"),
+        (block(4, 4), "copy 3: block 4 to itself"),
+        (save(3, 0), "copy 3: ring 3 must be below 3"),
+        (save(0, 2), "copy 3: snapshot 2 must be below 2"),
+        (restore(2, 0), "copy 3: snapshot 2 must be below 2"),
+        (restore(0, 3), "copy 3: ring 3 must be below 3"),
+    ];
+    for (bad, message) in cases {
+        let copies = [&good[..], &[bad]].concat();
+        assert_eq!(registry.check_copies(&copies).expect_err(message).to_string(), message);
+    }
+    for layers in [vec![], vec![KvLayerSpec::Full], vec![KvLayerSpec::Sliding]] {
+        let mut registry = Registry::new();
+        let (full, sliding) = (layers.contains(&KvLayerSpec::Full), layers.contains(&KvLayerSpec::Sliding));
+        if !layers.is_empty() {
+            registry.set_kv(KvSpec { layers, ..kv() }).unwrap();
+        }
+        assert_eq!(registry.check_copies(&[block(0, 1)]).is_ok(), full);
+        assert_eq!(registry.check_copies(&[save(0, 0)]).is_ok(), sliding);
+    }
+}
+
+#[test]
+fn device_refuses_copies_beyond_its_store() {
+    let mut device = ScalarBackend::new();
+    device.create_kv(kv()).unwrap();
+    let copies = [KvCopy::Block { from: 0, to: 1 }, KvCopy::Block { from: 0, to: 6 }];
+    assert!(matches!(
+        device.copy_kv(&copies),
+        Err(DeviceError::Contract(ContractError::CopyRange { index: 1, what: "block", got: 6, limit: 6 }))
     ));
 }
 

@@ -6,8 +6,9 @@ mod scratch;
 
 use sostenuto_formats::SharedBytes;
 use sostenuto_ops::{
-    Backend, BackendInfo, BufferId, BufferKind, BufferSpec, ContractError, DeviceError, DeviceMemory, KvSpec,
-    Precision, Program, ProgramId, Registry, StepInputs, StepLimits, WeightData, WeightId, WeightSpec,
+    Backend, BackendInfo, BufferId, BufferKind, BufferSpec, ContractError, DeviceError, DeviceMemory, KvCopy,
+    KvSpec, Precision, Program, ProgramId, Registry, StepInputs, StepLimits, WeightData, WeightId,
+    WeightSpec,
 };
 
 use crate::isa::{CpuError, Isa, Witness};
@@ -176,6 +177,13 @@ impl Backend for CpuBackend {
         for op in ops {
             run.op(op);
         }
+        Ok(())
+    }
+
+    fn copy_kv(&mut self, copies: &[KvCopy]) -> Result<(), DeviceError> {
+        self.registry.check_copies(copies)?;
+        let Some(kv) = &mut self.kv else { return Ok(()) };
+        copies.iter().for_each(|&copy| kv.copy(copy));
         Ok(())
     }
 

@@ -177,6 +177,9 @@ impl Run<'_> {
                 .map(|range| unsafe { qkv.get(range) });
                 witness.run(Rotate { heads: queries, angles });
                 witness.run(Rotate { heads: key, angles });
+                if !step.writes_kv(t, kv.kind(layer)) {
+                    continue;
+                }
                 let position = step.positions[t] as usize;
                 let groups = kv.groups(layer, &step, step.sequences[t] as usize);
                 let place = (head, groups.at(position / GROUP), position % GROUP);

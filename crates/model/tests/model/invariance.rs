@@ -77,6 +77,7 @@ fn two_sequences(name: &str, device: &dyn Fn() -> Box<dyn Backend>) {
             rings: &[1, 0],
             block_tables: &[5, 9, 0, 7, 2],
             block_table_offsets: &[0, 3, 5],
+            kv_write_from: &[0, 0],
             logit_rows: &[39, 64],
         })
         .unwrap();

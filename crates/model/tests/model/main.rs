@@ -3,5 +3,6 @@
 mod golden;
 mod invariance;
 mod plan;
+mod resume;
 mod rope;
 mod support;

@@ -13,6 +13,7 @@ fn limits(max_context: usize) -> ModelLimits {
         max_sequences: 4,
         max_context,
         kv_tokens: max_context,
+        window_snapshots: 3,
         kv_dtype: KvDtype::Bf16,
     }
 }
@@ -24,6 +25,24 @@ fn full_layers_take_the_published_bytes_per_token() {
         let full = kv.layers.iter().filter(|&&layer| layer == KvLayerSpec::Full).count();
         assert_eq!(full * kv.slot_bytes(), per_token);
     }
+}
+
+#[test]
+fn rings_hold_the_window_a_whole_step_and_the_way_back_to_the_start_of_a_block() {
+    let config = ModelConfig::gpt_oss_20b();
+    for (max_step_rows, ring_slots) in [(1, 143), (16, 143), (17, 144), (256, 383)] {
+        let limits = ModelLimits { max_step_rows, ..limits(4096) };
+        assert_eq!(limits.ring_slots(&config), ring_slots, "{max_step_rows} rows");
+    }
+}
+
+#[test]
+fn window_snapshots_have_a_row_of_their_own() {
+    let config = ModelConfig::gpt_oss_20b();
+    let plan = memory_plan(&config, &ModelLimits { window_snapshots: 5, ..limits(4096) });
+    let row = plan.rows.iter().find(|row| row.purpose == "KV, window snapshots").unwrap();
+    // 12 sliding layers, 127 tokens, 8 heads of 64, key and value, 2 bytes.
+    assert_eq!(row.bytes, 5 * 12 * 127 * 8 * 64 * 2 * 2);
 }
 
 #[test]

@@ -31,32 +31,42 @@ pub(crate) fn scalar() -> Box<dyn Backend> {
 /// The CPU backend with an instruction set, in the exact mode; `None`, and a line that says so, where the processor
 /// lacks it.
 pub(crate) fn cpu(isa: Isa, threads: usize) -> Option<Box<dyn Backend>> {
+    cpu_in(Precision::Exact, isa, threads)
+}
+
+/// As [`cpu`], in either mode.
+pub(crate) fn cpu_in(precision: Precision, isa: Isa, threads: usize) -> Option<Box<dyn Backend>> {
     if !isa.is_available() {
         println!("skipped: this processor lacks {}", isa.name());
         return None;
     }
-    let options = CpuOptions { threads, precision: Precision::Exact, isa: Some(isa) };
+    let options = CpuOptions { threads, precision, isa: Some(isa) };
     Some(Box::new(CpuBackend::new(options).unwrap()))
 }
 
 /// A model for one or two sequences of at most `MAX_STEP_ROWS` tokens.
 pub(crate) fn load(checkpoint: &Checkpoint, backend: Box<dyn Backend>) -> Model {
-    let limits = ModelLimits {
+    Model::load(checkpoint, backend, &limits()).unwrap()
+}
+
+/// The limits of [`load`].
+pub(crate) fn limits() -> ModelLimits {
+    ModelLimits {
         max_step_rows: MAX_STEP_ROWS,
         max_logit_rows: 8,
         max_sequences: 2,
         max_context: 1024,
         kv_tokens: 2048,
+        window_snapshots: 2,
         kv_dtype: KvDtype::F32,
-    };
-    Model::load(checkpoint, backend, &limits).unwrap()
+    }
 }
 
 /// One sequence: it owns a ring and scattered blocks.
 pub(crate) struct Sequence {
-    ring: u32,
-    blocks: Vec<u32>,
-    computed: usize,
+    pub(crate) ring: u32,
+    pub(crate) blocks: Vec<u32>,
+    pub(crate) computed: usize,
 }
 
 impl Sequence {
@@ -67,6 +77,17 @@ impl Sequence {
 
     /// Runs `ids` after what was computed before and returns the logits of the last `last_k` of them.
     pub(crate) fn feed(&mut self, model: &mut Model, ids: &[u32], last_k: usize) -> Vec<Vec<f32>> {
+        self.feed_from(model, ids, last_k, 0)
+    }
+
+    /// As [`Sequence::feed`], but full layers are written from position `kv_write_from` on only.
+    pub(crate) fn feed_from(
+        &mut self,
+        model: &mut Model,
+        ids: &[u32],
+        last_k: usize,
+        kv_write_from: usize,
+    ) -> Vec<Vec<f32>> {
         let rows = ids.len() as u32;
         let positions: Vec<u32> = (self.computed as u32..self.computed as u32 + rows).collect();
         let logit_rows: Vec<u32> = (rows - last_k as u32..rows).collect();
@@ -78,6 +99,7 @@ impl Sequence {
                 rings: &[self.ring],
                 block_tables: &self.blocks,
                 block_table_offsets: &[0, self.blocks.len() as u32],
+                kv_write_from: &[kv_write_from as u32],
                 logit_rows: &logit_rows,
             })
             .unwrap();

@@ -1,5 +1,6 @@
 //! What a device holds, and the checks every device makes before it trusts a program or a step.
 
+mod copies;
 mod error;
 mod program;
 mod step;
@@ -9,6 +10,7 @@ use std::ops::Range;
 pub use error::ContractError;
 pub use step::{SlidingLimits, StepLimits};
 
+use crate::copy::KvCopy;
 use crate::op::Program;
 use crate::spec::{
     BufferId, BufferKind, BufferSpec, KvLayerId, KvLayerSpec, KvSpec, WeightData, WeightFormat, WeightId,
@@ -64,8 +66,8 @@ impl Registry {
     /// Notes the KV store.
     ///
     /// # Errors
-    /// [`ContractError::KvExists`] the second time; [`ContractError::Rule`] for an empty dimension or an odd
-    /// `head_dim`.
+    /// [`ContractError::KvExists`] the second time; [`ContractError::Rule`] for an empty dimension, an odd
+    /// `head_dim` or a window that no ring holds.
     pub fn set_kv(&mut self, spec: KvSpec) -> Result<(), ContractError> {
         if self.kv.is_some() {
             return Err(ContractError::KvExists);
@@ -80,7 +82,8 @@ impl Registry {
         }
         if spec.layers.contains(&KvLayerSpec::Sliding) {
             require(op, "num_rings", spec.num_rings, spec.num_rings > 0, "at least 1")?;
-            require(op, "ring_slots", spec.ring_slots, spec.ring_slots > 0, "at least 1")?;
+            let window = spec.window > 0 && spec.window <= spec.ring_slots;
+            require(op, "window", spec.window, window, "at least 1, at most ring_slots")?;
         }
         self.kv = Some(spec);
         Ok(())
@@ -127,6 +130,14 @@ impl Registry {
     /// What is wrong with the first op that is.
     pub fn check_program(&self, program: &Program) -> Result<StepLimits, ContractError> {
         program::check(self, program)
+    }
+
+    /// Checks copies within the KV store: every number lies within its range, and no block is copied to itself.
+    ///
+    /// # Errors
+    /// [`ContractError::CopyRange`], [`ContractError::CopyToItself`]: the first breach found.
+    pub fn check_copies(&self, copies: &[KvCopy]) -> Result<(), ContractError> {
+        copies::check(self.kv.as_ref(), copies)
     }
 
     /// Checks a transfer of `len` elements from or to whole rows, and gives the range of elements.

@@ -108,8 +108,8 @@ impl<'a> Check<'a> {
         match (spec, window) {
             (KvLayerSpec::Full, None) => Ok(()),
             (KvLayerSpec::Sliding, Some(window)) => {
-                let fits = window > 0 && window <= kv.ring_slots;
-                require(self.op, "window", window, fits, "at least 1, at most ring_slots")?;
+                let fits = window > 0 && window <= kv.window;
+                require(self.op, "window", window, fits, "at least 1, at most that of the KV store")?;
                 let limits = self.limits.sliding.get_or_insert(SlidingLimits {
                     num_rings: kv.num_rings,
                     ring_slots: kv.ring_slots,

@@ -67,6 +67,7 @@ impl StepLimits {
         at_most("logit rows", step.logit_rows.len(), self.max_logit_rows)?;
         length("positions", rows, step.positions.len())?;
         length("sequences", rows, step.sequences.len())?;
+        length("kv_write_from", step.rings.len(), step.kv_write_from.len())?;
         length("block_table_offsets", step.rings.len() + 1, step.block_table_offsets.len())
     }
 

@@ -1,13 +1,17 @@
 //! The reference device's KV store.
 
+use std::ops::Range;
+
 use sostenuto_formats::codes::{bf16_to_f32, f32_to_bf16};
 
 use super::zeroed;
 use crate::backend::DeviceError;
+use crate::copy::KvCopy;
 use crate::spec::{KV_BLOCK_SLOTS, KvDtype, KvLayerId, KvLayerSpec, KvSpec};
 use crate::step::StepInputs;
 
-/// Keys and values of every layer, `[slot, key or value, kv_head, head_dim]` each.
+/// Keys and values of every layer, `[slot, key or value, kv_head, head_dim]` each. In sliding layers the snapshots'
+/// slots follow the rings'; position p lies in slot `p % snapshot_slots` of a snapshot.
 #[derive(Debug)]
 pub(super) struct KvStore {
     spec: KvSpec,
@@ -31,7 +35,11 @@ impl KvStore {
     pub(super) fn new(spec: KvSpec) -> Result<Self, DeviceError> {
         let mut layers = Vec::with_capacity(spec.layers.len());
         for &layer in &spec.layers {
-            let elements = spec.layer_slots(layer) * 2 * spec.num_kv_heads * spec.head_dim;
+            let snapshots = match layer {
+                KvLayerSpec::Full => 0,
+                KvLayerSpec::Sliding => spec.num_snapshots * spec.snapshot_slots(),
+            };
+            let elements = (spec.layer_slots(layer) + snapshots) * 2 * spec.num_kv_heads * spec.head_dim;
             layers.push(match spec.dtype {
                 KvDtype::F32 => Elements::F32(zeroed(elements, "KV store")?),
                 KvDtype::Bf16 => Elements::Bf16(zeroed(elements, "KV store")?),
@@ -42,6 +50,10 @@ impl KvStore {
 
     pub(super) fn spec(&self) -> &KvSpec {
         &self.spec
+    }
+
+    pub(super) fn kind(&self, layer: KvLayerId) -> KvLayerSpec {
+        self.spec.layers[layer.0 as usize]
     }
 
     /// Slot of a position of a sequence of the step.
@@ -57,9 +69,57 @@ impl KvStore {
                 let block = step.block_table(sequence)[position / KV_BLOCK_SLOTS] as usize;
                 block * KV_BLOCK_SLOTS + position % KV_BLOCK_SLOTS
             }
-            KvLayerSpec::Sliding => {
-                let ring = step.rings[sequence] as usize;
-                ring * self.spec.ring_slots + position % self.spec.ring_slots
+            KvLayerSpec::Sliding => self.ring_slot(step.rings[sequence], position),
+        }
+    }
+
+    /// Runs a checked copy.
+    pub(super) fn copy(&mut self, copy: KvCopy) {
+        match copy {
+            KvCopy::Block { from, to } => {
+                for i in 0..KV_BLOCK_SLOTS {
+                    let slot = |block: u32| block as usize * KV_BLOCK_SLOTS + i;
+                    self.copy_slot(KvLayerSpec::Full, slot(from), slot(to));
+                }
+            }
+            KvCopy::SaveWindow { ring, position, snapshot } => {
+                for p in self.window_before(position) {
+                    let (from, to) = (self.ring_slot(ring, p), self.snapshot_slot(snapshot, p));
+                    self.copy_slot(KvLayerSpec::Sliding, from, to);
+                }
+            }
+            KvCopy::RestoreWindow { snapshot, position, ring } => {
+                for p in self.window_before(position) {
+                    let (from, to) = (self.snapshot_slot(snapshot, p), self.ring_slot(ring, p));
+                    self.copy_slot(KvLayerSpec::Sliding, from, to);
+                }
+            }
+        }
+    }
+
+    /// The positions that a row at `position` sees before itself.
+    fn window_before(&self, position: u32) -> Range<usize> {
+        let position = position as usize;
+        position.saturating_sub(self.spec.snapshot_slots())..position
+    }
+
+    fn ring_slot(&self, ring: u32, position: usize) -> usize {
+        ring as usize * self.spec.ring_slots + position % self.spec.ring_slots
+    }
+
+    fn snapshot_slot(&self, snapshot: u32, position: usize) -> usize {
+        let slots = self.spec.snapshot_slots();
+        self.spec.layer_slots(KvLayerSpec::Sliding) + snapshot as usize * slots + position % slots
+    }
+
+    /// Copies a slot in every layer of a kind.
+    fn copy_slot(&mut self, kind: KvLayerSpec, from: usize, to: usize) {
+        let elements = 2 * self.spec.num_kv_heads * self.spec.head_dim;
+        let (from, to) = (from * elements, to * elements);
+        for (layer, _) in self.layers.iter_mut().zip(&self.spec.layers).filter(|(_, layer)| **layer == kind) {
+            match layer {
+                Elements::F32(values) => values.copy_within(from..from + elements, to),
+                Elements::Bf16(values) => values.copy_within(from..from + elements, to),
             }
         }
     }

@@ -16,6 +16,7 @@ mod kv;
 mod ops;
 
 use crate::backend::{Backend, BackendInfo, DeviceError, DeviceMemory, KernelChoice, Precision};
+use crate::copy::KvCopy;
 use crate::op::Program;
 use crate::registry::{ContractError, Registry, StepLimits};
 use crate::spec::{BufferId, BufferKind, BufferSpec, KvSpec, ProgramId, WeightData, WeightId, WeightSpec};
@@ -177,6 +178,13 @@ impl Backend for ScalarBackend {
             self.run(op, step);
         }
         self.programs[program.0 as usize].0 = ops;
+        Ok(())
+    }
+
+    fn copy_kv(&mut self, copies: &[KvCopy]) -> Result<(), DeviceError> {
+        self.registry.check_copies(copies)?;
+        let Some(kv) = &mut self.kv else { return Ok(()) };
+        copies.iter().for_each(|&copy| kv.copy(copy));
         Ok(())
     }
 

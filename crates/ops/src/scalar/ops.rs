@@ -108,9 +108,13 @@ impl ScalarBackend {
         let angles = self.f32_buffer(table).chunks_exact(dim);
         for (t, (row, angles)) in result.chunks_exact_mut(width).zip(angles).take(step.rows()).enumerate() {
             let slot = kv.slot(layer, step, step.sequences[t] as usize, step.positions[t] as usize);
+            let writes = step.writes_kv(t, kv.kind(layer));
             let (rotated, values) = row.split_at_mut((num_heads + kv_heads) * dim);
             for head in rotated.chunks_exact_mut(dim) {
                 rotate(head, angles);
+            }
+            if !writes {
+                continue;
             }
             let keys = rotated[num_heads * dim..].chunks_exact(dim);
             for (head, (key, value)) in keys.zip(values.chunks_exact(dim)).enumerate() {

@@ -29,6 +29,7 @@ async fn demo() -> TestServer {
         max_sequences: 4,
         max_context: 2_048,
         kv_tokens: 8_192,
+        window_snapshots: 0,
         kv_dtype: KvDtype::F32,
     };
     let backend = CpuBackend::new(CpuOptions { threads: 1, ..CpuOptions::default() }).unwrap();

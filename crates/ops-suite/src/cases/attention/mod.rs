@@ -1,5 +1,7 @@
 //! Rotation, KV write and attention, over sequences that arrive in steps.
 
+mod copies;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use crate::device::{Device, StepData};
 use crate::runner::{Bound, MakeBackend, assert_bits, compare};
 
 /// Sequences with given queries, keys and values, and one layer.
+#[derive(Clone)]
 pub(crate) struct AttentionCase {
     pub(crate) name: String,
     num_heads: usize,
@@ -102,7 +105,8 @@ impl AttentionCase {
         };
         let qkv = lengths.iter().map(|n| (0..n * width).map(|i| element(&mut rng, i)).collect()).collect();
         let blocks: Vec<usize> = lengths.iter().map(|n| n.div_ceil(KV_BLOCK_SLOTS)).collect();
-        let num_blocks = blocks.iter().sum::<usize>() + 2;
+        // As many to spare as the longest sequence has.
+        let num_blocks = blocks.iter().sum::<usize>() + blocks.iter().copied().max().unwrap_or(0);
         let mut free = rng.permutation(num_blocks);
         let tables = blocks.iter().map(|&n| free.split_off(free.len() - n)).collect();
         Self {
@@ -148,6 +152,13 @@ impl AttentionCase {
             let grouped = flatten(&self.run(make, &steps));
             assert_bits(&format!("{} {grouping}", self.name), &all, &grouped, self.rows());
         }
+        self.check_copies(make, &rows);
+        self.check_kv_write_from(make, &rows);
+    }
+
+    /// One more than sequences.
+    fn num_rings(&self) -> usize {
+        self.lengths.len() + 1
     }
 
     /// Most rows of a sequence in a step.
@@ -159,12 +170,16 @@ impl AttentionCase {
     fn whole(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for (sequence, &length) in self.lengths.iter().enumerate() {
-            let chunk = self.most_rows().min(length);
-            for start in (0..length).step_by(chunk) {
-                steps.push(vec![(sequence, start..length.min(start + chunk))]);
-            }
+            steps.extend(self.chunks(sequence, 0..length));
         }
         steps
+    }
+
+    /// Positions of a sequence, in chunks as long as the rings bear.
+    fn chunks(&self, sequence: usize, range: Range<usize>) -> Vec<Step> {
+        let chunk = self.most_rows().min(range.len().max(1));
+        let starts = range.clone().step_by(chunk);
+        starts.map(|start| vec![(sequence, start..range.end.min(start + chunk))]).collect()
     }
 
     /// One row of each sequence that still has some.
@@ -302,6 +317,8 @@ struct Session {
     qkv: BufferId,
     out: BufferId,
     program: ProgramId,
+    /// The same without attention.
+    write: ProgramId,
 }
 
 impl Session {
@@ -318,8 +335,10 @@ impl Session {
             num_kv_heads: case.kv_heads,
             head_dim: case.dim,
             num_blocks: case.num_blocks,
-            num_rings: case.lengths.len() + 1,
+            num_rings: case.num_rings(),
             ring_slots: case.ring_slots,
+            window: case.window.unwrap_or(1),
+            num_snapshots: 2,
         };
         device.0.create_kv(spec).expect("a valid KV store");
         let rows = case.rows();
@@ -341,8 +360,9 @@ impl Session {
                 out,
             },
         ];
+        let write = device.0.compile(program[..2].to_vec()).expect("a valid program");
         let program = device.0.compile(program).expect("a valid program");
-        let session = Self { qkv, out, program };
+        let session = Self { qkv, out, program, write };
         session.write_stale_values(case, device.0);
         session
     }
@@ -357,13 +377,24 @@ impl Session {
                 let rows = chunk.min(slots - start);
                 backend.write(self.qkv, 0, &vec![1e30; rows * case.width()]).expect("whole rows");
                 let step = step_data(case, &[(sequence, start..start + rows)]);
-                backend.submit(self.program, &step.inputs()).expect("a valid step");
+                backend.submit(self.write, &step.inputs()).expect("a valid step");
                 start += rows;
             }
         }
     }
 
     fn run(&self, case: &AttentionCase, backend: &mut dyn Backend, steps: &[Step]) -> Vec<Row> {
+        self.run_from(case, backend, steps, 0)
+    }
+
+    /// Runs steps with the same `kv_write_from` for every sequence.
+    fn run_from(
+        &self,
+        case: &AttentionCase,
+        backend: &mut dyn Backend,
+        steps: &[Step],
+        kv_write_from: u32,
+    ) -> Vec<Row> {
         let (width, out_width) = (case.width(), case.num_heads * case.dim);
         let mut result = Vec::new();
         for step in steps {
@@ -372,7 +403,9 @@ impl Session {
             let given = |&(s, p): &(usize, usize)| case.qkv[s][p * width..(p + 1) * width].to_vec();
             let rows: Vec<f32> = places.iter().flat_map(given).collect();
             backend.write(self.qkv, 0, &rows).expect("whole rows");
-            backend.submit(self.program, &step_data(case, step).inputs()).expect("a valid step");
+            let mut data = step_data(case, step);
+            data.kv_write_from.fill(kv_write_from);
+            backend.submit(self.program, &data.inputs()).expect("a valid step");
             let (mut qkv, mut out) = (vec![0.0; rows.len()], vec![0.0; places.len() * out_width]);
             backend.read(self.qkv, 0, &mut qkv).expect("whole rows");
             backend.read(self.out, 0, &mut out).expect("whole rows");
@@ -397,6 +430,7 @@ fn step_data(case: &AttentionCase, step: &[(usize, Range<usize>)]) -> StepData {
         data.rings.push(case.rings[*sequence]);
         data.block_tables.extend(&case.tables[*sequence]);
         data.block_table_offsets.push(data.block_tables.len() as u32);
+        data.kv_write_from.push(0);
     }
     data
 }
