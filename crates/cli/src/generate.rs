@@ -83,8 +83,6 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CliError> {
         reader = Box::new(HarmonyReader::new(&harmony, args.show_reasoning));
     }
     let request = GenerateRequest {
-        prompt: ids,
-        max_tokens: args.max_tokens as usize,
         stop_token_ids,
         sampling: SamplingParams {
             temperature: args.temperature,
@@ -92,7 +90,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CliError> {
             seed: args.seed,
             ..SamplingParams::default()
         },
-        logprobs: None,
+        ..GenerateRequest::greedy(ids, args.max_tokens as usize)
     };
     let reason = generate(args, &source, request, reader.as_mut())?;
     if reason == FinishReason::Length {

@@ -1,4 +1,7 @@
-//! One step at a time: schedule, execute, sample, apply. No thread, clock or sink.
+//! One step at a time: schedule, execute, sample, apply. No thread, clock or sink: time comes in as an argument, on a
+//! clock that starts anywhere and does not run backwards.
+
+use std::time::Duration;
 
 use crate::error::{EngineError, ExecutorError, StartError, SubmitError};
 use crate::event::{FinishReason, RequestEvent};
@@ -47,11 +50,11 @@ impl<E: Executor> EngineCore<E> {
         let limits = options.resolve(executor.limits())?;
         let scheduler = Scheduler::new(limits, options.queue_limit());
         let plan = scheduler.new_plan();
-        let output = StepOutput { rows: Vec::with_capacity(limits.max_running()) };
+        let output = StepOutput { rows: Vec::with_capacity(limits.executor.max_running()) };
         Ok(Self {
             executor,
             scheduler,
-            rules: RequestRules::new(vocab_size, &limits),
+            rules: RequestRules::new(vocab_size, &limits.executor),
             sampler: Sampler::new(vocab_size),
             plan,
             output,
@@ -75,12 +78,12 @@ impl<E: Executor> EngineCore<E> {
         &self.plan
     }
 
-    /// Queues a request.
+    /// Queues a request at time `now`.
     ///
     /// # Errors
     /// As [`Scheduler::submit`].
-    pub fn submit(&mut self, id: RequestId, request: ValidRequest) -> Result<(), SubmitError> {
-        self.scheduler.submit(id, request)
+    pub fn submit(&mut self, id: RequestId, request: ValidRequest, now: Duration) -> Result<(), SubmitError> {
+        self.scheduler.submit(id, request, now)
     }
 
     /// Ends a request, queued or running.
@@ -95,20 +98,24 @@ impl<E: Executor> EngineCore<E> {
         self.scheduler.cancel_all(FinishReason::ShuttingDown, events);
     }
 
-    /// Runs one step and appends what happened to `events`.
+    /// Runs one step at time `now` and appends what happened to `events`.
     ///
     /// # Errors
     /// As [`EngineCore::finish_step`].
-    pub fn step(&mut self, events: &mut Vec<RequestEvent>) -> Result<StepReport, ExecutorError> {
-        self.begin_step(events);
+    pub fn step(
+        &mut self,
+        now: Duration,
+        events: &mut Vec<RequestEvent>,
+    ) -> Result<StepReport, ExecutorError> {
+        self.begin_step(now, events);
         self.finish_step(events)
     }
 
-    /// The first half of a step: admits what fits, and plans. Returns the planned rows; 0 means that nothing runs.
+    /// The first half of a step: ends what is past its deadline, admits what fits, and plans. Returns the planned rows; 0 means that nothing runs.
     /// Until the second half nothing can be cancelled.
-    pub fn begin_step(&mut self, events: &mut Vec<RequestEvent>) -> usize {
+    pub fn begin_step(&mut self, now: Duration, events: &mut Vec<RequestEvent>) -> usize {
         assert!(!self.in_step, "a step ends before the next one begins");
-        self.scheduler.schedule(&mut self.plan, events);
+        self.scheduler.schedule(now, &mut self.plan, events);
         self.in_step = true;
         self.plan.rows()
     }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::request::RequestId;
 
@@ -91,6 +92,8 @@ pub enum SubmitError {
         requested: usize,
         /// The bound.
         limit: usize,
+        /// When to try again: predicted from how fast requests left the queue of late.
+        retry_after: Duration,
     },
     /// The prompt leaves no room for a completion token.
     #[error("the prompt has {prompt_tokens} tokens; at most {max_prompt_tokens} fit")]

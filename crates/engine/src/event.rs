@@ -27,6 +27,8 @@ pub enum FinishReason {
     Length,
     /// Cancelled by its owner.
     Cancelled,
+    /// Its deadline passed.
+    Deadline,
     /// The engine shut down before it was done.
     ShuttingDown,
 }
@@ -38,17 +40,22 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Tokens sampled and delivered, a stop token included.
     pub completion_tokens: usize,
+    /// Tokens of the prompt that the prefix cache spared when the request started.
+    pub cached_prompt_tokens: usize,
 }
 
 /// One event of a request: `Started` at most once and first, then tokens, then exactly one `Finished` or `Failed`.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// It left the queue and runs. A request cancelled while queued ends without this.
+    /// It left the queue and runs; once, also where it is preempted later. A request that ends while queued ends
+    /// without this.
     Started {
         /// Tokens of the prompt.
         prompt_tokens: usize,
         /// Completion tokens it can get at most: its `max_tokens`, less what the context does not hold.
         max_tokens: usize,
+        /// Tokens of the prompt that need not be computed because the prefix cache holds them.
+        cached_tokens: usize,
     },
     /// The next token.
     Token(TokenEvent),

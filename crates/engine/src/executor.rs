@@ -17,8 +17,7 @@ pub trait Executor: Send + 'static {
     /// What it can hold; constant.
     fn limits(&self) -> ExecutorLimits;
 
-    /// Runs one step: the copies before it, then the rows: writes their KV and computes the logits of the plan's logit
-    /// rows, then the copies after it. A row's
+    /// Runs one step: makes the plan's copies, writes the KV of every row, then computes the logits of the plan's logit rows. A row's
     /// result must not depend on the other rows of the step.
     ///
     /// # Errors
@@ -47,13 +46,15 @@ impl Executor for Model {
             max_sequences: limits.max_sequences,
             max_context: limits.max_context,
             num_blocks: limits.num_blocks(),
+            num_snapshots: limits.window_snapshots,
+            window: self.config().sliding_window,
+            num_sliding_layers: self.config().num_sliding_layers(),
         }
     }
 
     fn execute(&mut self, plan: &StepPlan) -> Result<(), ExecutorError> {
-        self.copy_kv(&plan.copies_before)?;
-        self.forward(&plan.inputs())?;
-        Ok(self.copy_kv(&plan.copies_after)?)
+        self.copy_kv(&plan.copies)?;
+        Ok(self.forward(&plan.inputs())?)
     }
 
     fn logits(&mut self, logit_row: usize, out: &mut [f32]) -> Result<(), ExecutorError> {

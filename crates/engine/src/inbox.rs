@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{EngineError, SubmitError};
 use crate::event::EventSink;
@@ -39,6 +39,8 @@ struct Contents {
     arriving: QueueLoad,
     /// What waits in the scheduler, as of its last step.
     waiting: QueueLoad,
+    /// What is told to those who find the queue full.
+    retry_after: Duration,
     next_id: u64,
     /// The owner thread delivered its last event.
     done: bool,
@@ -70,6 +72,7 @@ impl Inbox {
             live: HashSet::new(),
             arriving: QueueLoad::default(),
             waiting: QueueLoad::default(),
+            retry_after: Duration::ZERO,
             next_id: 0,
             done: false,
         };
@@ -85,7 +88,8 @@ impl Inbox {
         let mut contents = self.lock();
         contents.check_serving()?;
         let prompt_tokens = request.prompt_tokens();
-        contents.arriving.plus(contents.waiting).with(prompt_tokens, self.limit)?;
+        let sum = contents.arriving.plus(contents.waiting).with(prompt_tokens, self.limit);
+        sum.map_err(|full| full.into_error(contents.retry_after))?;
         contents.arriving = contents.arriving.plus(QueueLoad { requests: 1, prompt_tokens });
         let id = RequestId(contents.next_id);
         contents.next_id += 1;
@@ -132,9 +136,11 @@ impl Inbox {
         }
     }
 
-    /// Reports what waits in the scheduler.
-    pub(crate) fn set_waiting(&self, waiting: QueueLoad) {
-        self.lock().waiting = waiting;
+    /// Reports what waits in the scheduler, and when to try again where that is too much.
+    pub(crate) fn set_waiting(&self, waiting: QueueLoad, retry_after: Duration) {
+        let mut contents = self.lock();
+        contents.waiting = waiting;
+        contents.retry_after = retry_after;
     }
 
     /// Reports that a request ended.

@@ -7,7 +7,8 @@
 //!
 //! | Part | Knows | Must not know |
 //! |---|---|---|
-//! | [`BlockPool`], [`Scheduler`], [`StepPlan`], [`StepOutput`] | sequences, blocks, rings, rows | logits, threads, clock |
+//! | [`BlockPool`], [`SnapshotPool`] | blocks, references, prefixes | sequences, what blocks hold |
+//! | [`Scheduler`], [`StepPlan`], [`StepOutput`] | sequences, blocks, rings, rows | logits, threads, clock |
 //! | [`Sampler`] | one row's logits and its parameters | other rows, sequences, time |
 //! | [`EngineCore`] | scheduler, executor and sampler: one step at a time | threads, clock, sinks |
 //! | [`Engine`], [`EngineHandle`] | the owner thread, sinks, shutdown | what a step does |
@@ -17,13 +18,14 @@
 //!
 //! Every accepted request ends with exactly one [`Event::Finished`] or [`Event::Failed`].
 
-mod block_pool;
 mod core;
+mod drain_rate;
 mod engine;
 mod error;
 mod event;
 mod executor;
 mod inbox;
+mod kv;
 mod limits;
 mod owner;
 mod plan;
@@ -35,16 +37,17 @@ mod sequence;
 mod stats;
 pub mod testing;
 
-pub use block_pool::{BlockId, BlockPool};
 pub use core::{EngineCore, StepReport};
 pub use engine::{Engine, EngineHandle, ShutdownMode};
 pub use error::{EngineError, ExecutorError, QueueResource, StartError, SubmitError};
 pub use event::{Event, EventSink, FinishReason, RequestEvent, SinkClosed, TokenEvent, Usage};
 pub use executor::Executor;
+pub use kv::{BlockCounts, BlockId, BlockPool, PrefixHash, SnapshotKind, SnapshotPool};
 pub use limits::{
-    BLOCK_SLOTS, EngineOptions, ExecutorLimits, MAX_LOGIT_BIAS_ENTRIES, MAX_LOGIT_BIAS_VALUE, MAX_PENALTY,
-    MAX_QUEUED_PROMPT_TOKENS, MAX_QUEUED_REQUESTS, MAX_REPETITION_PENALTY, MAX_STOP_TOKENS, MAX_TEMPERATURE,
-    MAX_TOP_LOGPROBS,
+    BLOCK_SLOTS, DECODE_WORK, EngineOptions, ExecutorLimits, MAX_LOGIT_BIAS_ENTRIES, MAX_LOGIT_BIAS_VALUE,
+    MAX_PENALTY, MAX_QUEUED_PROMPT_TOKENS, MAX_QUEUED_REQUESTS, MAX_REPETITION_PENALTY, MAX_STOP_TOKENS,
+    MAX_TEMPERATURE, MAX_TOP_LOGPROBS, PRIORITIES, QUEUE_QUANTUM, RESERVE_TOKENS, SNAPSHOT_INTERVAL,
+    SchedulerLimits,
 };
 pub use plan::{RowOutput, SampleError, SampledToken, ScheduledSequence, StepOutput, StepPlan};
 pub use queue::QueueLoad;

@@ -8,6 +8,16 @@ pub const BLOCK_SLOTS: usize = sostenuto_ops::KV_BLOCK_SLOTS;
 pub const MAX_QUEUED_REQUESTS: usize = 256;
 /// Most prompt tokens of all waiting requests together.
 pub const MAX_QUEUED_PROMPT_TOKENS: usize = 2_000_000;
+/// Completion tokens that admission, and each extension, promises KV blocks for.
+pub const RESERVE_TOKENS: usize = 1_024;
+/// Tokens between two window snapshots of a long prompt; a multiple of [`BLOCK_SLOTS`].
+pub const SNAPSHOT_INTERVAL: usize = 2_048;
+/// Predicted work that a key may start in one turn of the queue, in prefill tokens.
+pub const QUEUE_QUANTUM: usize = 2_048;
+/// Predicted work of generating one token, in prefill tokens.
+pub const DECODE_WORK: usize = 4;
+/// Lowest and highest priority of a request.
+pub const PRIORITIES: std::ops::RangeInclusive<i32> = -1_000..=1_000;
 /// Most stop token ids of one request.
 pub const MAX_STOP_TOKENS: usize = 64;
 /// Most `logit_bias` entries of one request.
@@ -38,6 +48,12 @@ pub struct ExecutorLimits {
     pub max_context: usize,
     /// KV blocks of [`BLOCK_SLOTS`] slots in the pool.
     pub num_blocks: usize,
+    /// Window snapshots it has room for.
+    pub num_snapshots: usize,
+    /// Positions that a sliding layer sees, the row's own included.
+    pub window: usize,
+    /// Sliding layers; 0 where there are no windows to restore.
+    pub num_sliding_layers: usize,
 }
 
 impl ExecutorLimits {
@@ -49,6 +65,18 @@ impl ExecutorLimits {
     /// Most sequences the scheduler runs at once, so that each has a row and a logit row in every step.
     pub fn max_running(&self) -> usize {
         self.max_sequences.min(self.max_step_rows).min(self.max_logit_rows)
+    }
+
+    /// Tokens to run again so that all windows are exact behind them: each sliding layer looks back `window - 1`
+    /// positions.
+    pub fn rerun_tokens(&self) -> usize {
+        self.num_sliding_layers * self.window.saturating_sub(1)
+    }
+
+    /// Rows that may follow a position before its window is lost from the ring, which has
+    /// `window + max(max_chunk, 16) - 1` slots or more.
+    pub fn ring_slack(&self) -> usize {
+        self.max_chunk.max(BLOCK_SLOTS)
     }
 
     fn check(&self) -> Result<(), StartError> {
@@ -81,6 +109,30 @@ pub struct EngineOptions {
     pub max_step_tokens: Option<usize>,
     /// Rows of one sequence in one step; capped by the executor's. Default: the executor's.
     pub max_chunk_tokens: Option<usize>,
+    /// Completion tokens that are promised at a time; at least 1. Default [`RESERVE_TOKENS`].
+    pub reserve_tokens: usize,
+    /// Tokens between window snapshots of a prompt; a multiple of [`BLOCK_SLOTS`], at least one. Default
+    /// [`SNAPSHOT_INTERVAL`].
+    pub snapshot_interval: usize,
+}
+
+/// What a scheduler works within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchedulerLimits {
+    /// The executor's limits, narrowed by the options.
+    pub executor: ExecutorLimits,
+    /// As in [`EngineOptions`].
+    pub reserve_tokens: usize,
+    /// As in [`EngineOptions`].
+    pub snapshot_interval: usize,
+}
+
+impl SchedulerLimits {
+    /// Copies of one step at most: of each ring, a window saved in a prompt, one at its end, and one restored; twice,
+    /// where a ring changes hands.
+    pub(crate) fn copies_per_step(&self) -> usize {
+        6 * self.executor.max_running()
+    }
 }
 
 impl Default for EngineOptions {
@@ -90,6 +142,8 @@ impl Default for EngineOptions {
             max_queued_prompt_tokens: MAX_QUEUED_PROMPT_TOKENS,
             max_step_tokens: None,
             max_chunk_tokens: None,
+            reserve_tokens: RESERVE_TOKENS,
+            snapshot_interval: SNAPSHOT_INTERVAL,
         }
     }
 }
@@ -99,7 +153,7 @@ impl EngineOptions {
     ///
     /// # Errors
     /// [`StartError::Limit`] names the first field under which no request, or not every legal one, could run.
-    pub(crate) fn resolve(&self, executor: ExecutorLimits) -> Result<ExecutorLimits, StartError> {
+    pub fn resolve(&self, executor: ExecutorLimits) -> Result<SchedulerLimits, StartError> {
         executor.check()?;
         let mut limits = executor;
         for (field, value) in
@@ -119,8 +173,22 @@ impl EngineOptions {
                 rule: "at least the most tokens of one sequence, or its prompt could never wait",
             });
         }
+        if self.reserve_tokens == 0 {
+            return Err(StartError::Limit { field: "reserve_tokens", value: 0, rule: "at least 1" });
+        }
+        if self.snapshot_interval == 0 || !self.snapshot_interval.is_multiple_of(BLOCK_SLOTS) {
+            return Err(StartError::Limit {
+                field: "snapshot_interval",
+                value: self.snapshot_interval,
+                rule: "a multiple of 16, at least 16",
+            });
+        }
         limits.max_step_rows = limits.max_step_rows.min(self.max_step_tokens.unwrap_or(usize::MAX));
         limits.max_chunk = limits.max_chunk.min(self.max_chunk_tokens.unwrap_or(usize::MAX));
-        Ok(limits)
+        Ok(SchedulerLimits {
+            executor: limits,
+            reserve_tokens: self.reserve_tokens,
+            snapshot_interval: self.snapshot_interval,
+        })
     }
 }

@@ -4,9 +4,10 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::core::EngineCore;
+use crate::drain_rate::DrainRate;
 use crate::engine::Shared;
 use crate::error::EngineError;
 use crate::event::{Event, EventSink, RequestEvent};
@@ -51,14 +52,14 @@ fn serve<E: Executor>(
     shared: &Shared,
     sinks: &mut Sinks,
 ) -> Result<(), EngineError> {
-    let mut events = Vec::new();
+    let (mut events, mut drain_rate, start) = (Vec::new(), DrainRate::default(), Instant::now());
     loop {
-        let ends = take_arrivals(&mut core, shared, sinks, &mut events);
-        core.begin_step(&mut events);
-        publish(&core, shared);
+        let ends = take_arrivals(&mut core, shared, sinks, start, &mut events);
+        core.begin_step(start.elapsed(), &mut events);
+        publish(&core, shared, &mut drain_rate, start.elapsed());
         sinks.deliver(&mut events);
         let result = core.finish_step(&mut events);
-        publish(&core, shared);
+        publish(&core, shared, &mut drain_rate, start.elapsed());
         sinks.deliver(&mut events);
         match result {
             Err(error) if !error.recoverable() => return Err(EngineError::Executor(error)),
@@ -68,8 +69,10 @@ fn serve<E: Executor>(
     }
 }
 
-fn publish<E: Executor>(core: &EngineCore<E>, shared: &Shared) {
-    shared.inbox.set_waiting(core.scheduler().queue_load());
+fn publish<E: Executor>(core: &EngineCore<E>, shared: &Shared, drain_rate: &mut DrainRate, now: Duration) {
+    let waiting = core.scheduler().queue_load();
+    drain_rate.observe(now, waiting.requests > 0, core.scheduler().totals().started);
+    shared.inbox.set_waiting(waiting, drain_rate.retry_after(now));
     shared.stats.publish(core.scheduler());
 }
 
@@ -78,12 +81,14 @@ fn take_arrivals<E: Executor>(
     core: &mut EngineCore<E>,
     shared: &Shared,
     sinks: &mut Sinks,
+    start: Instant,
     events: &mut Vec<RequestEvent>,
 ) -> bool {
     let delivery = shared.inbox.take(core.scheduler().is_idle());
+    let now = start.elapsed();
     for submission in delivery.submissions {
         sinks.sinks.insert(submission.id, submission.sink);
-        let accepted = core.submit(submission.id, submission.request);
+        let accepted = core.submit(submission.id, submission.request, now);
         accepted.expect("the inbox keeps the queue's bound and gives each id once");
     }
     for id in sinks.closed.drain(..).chain(delivery.cancels) {

@@ -2,6 +2,8 @@
 
 use sostenuto_ops::{KvCopy, StepInputs};
 
+use crate::kv::BlockId;
+
 /// A sequence's part in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScheduledSequence {
@@ -30,21 +32,19 @@ pub struct StepPlan {
     pub block_tables: Vec<u32>,
     /// Where each sequence's block table starts in `block_tables`; one entry more than sequences.
     pub block_table_offsets: Vec<u32>,
-    /// For each sequence of the step, the first position whose keys and values go to full layers.
+    /// For each sequence, the first position whose keys and values are written to full layers; rows below only read them.
     pub kv_write_from: Vec<u32>,
     /// Rows whose logits are wanted, ascending.
     pub logit_rows: Vec<u32>,
-    /// Copies within the KV store before the rows run.
-    pub copies_before: Vec<KvCopy>,
-    /// Copies within the KV store after the rows have run.
-    pub copies_after: Vec<KvCopy>,
+    /// What is copied in KV memory before the rows run, in order.
+    pub copies: Vec<KvCopy>,
     /// The sequences of the step, in the order of `rings`.
     pub scheduled: Vec<ScheduledSequence>,
 }
 
 impl StepPlan {
     /// A plan that never grows under these sizes.
-    pub(crate) fn with_capacity(rows: usize, sequences: usize, blocks: usize) -> Self {
+    pub(crate) fn with_capacity(rows: usize, sequences: usize, blocks: usize, copies: usize) -> Self {
         Self {
             token_ids: Vec::with_capacity(rows),
             positions: Vec::with_capacity(rows),
@@ -54,8 +54,7 @@ impl StepPlan {
             block_table_offsets: Vec::with_capacity(sequences + 1),
             kv_write_from: Vec::with_capacity(sequences),
             logit_rows: Vec::with_capacity(sequences),
-            copies_before: Vec::new(),
-            copies_after: Vec::new(),
+            copies: Vec::with_capacity(copies),
             scheduled: Vec::with_capacity(sequences),
         }
     }
@@ -96,31 +95,31 @@ impl StepPlan {
         self.block_table_offsets.push(0);
         self.kv_write_from.clear();
         self.logit_rows.clear();
-        self.copies_before.clear();
-        self.copies_after.clear();
+        self.copies.clear();
         self.scheduled.clear();
     }
 
-    /// Appends a sequence's rows: `tokens`, the first at `first_position`. `blocks` is its table so far.
+    /// Appends a sequence's rows: `tokens`, the first at `first_position`. `blocks` is its table up to the last.
     pub(crate) fn push_sequence(
         &mut self,
         ring: u32,
         tokens: &[u32],
         first_position: usize,
-        blocks: impl Iterator<Item = u32>,
+        blocks: &[BlockId],
+        kv_write_from: usize,
         wants_logits: bool,
     ) {
         assert!(!tokens.is_empty(), "a scheduled sequence has at least one row");
         let sequence = self.rings.len() as u32;
         self.rings.push(ring);
+        self.kv_write_from.push(kv_write_from as u32);
         for (offset, &token) in tokens.iter().enumerate() {
             self.token_ids.push(token);
             self.positions.push((first_position + offset) as u32);
             self.sequences.push(sequence);
         }
-        self.block_tables.extend(blocks);
+        self.block_tables.extend(blocks.iter().map(|block| block.0));
         self.block_table_offsets.push(self.block_tables.len() as u32);
-        self.kv_write_from.push(0);
         let logit_row = wants_logits.then_some(self.logit_rows.len());
         if wants_logits {
             self.logit_rows.push(self.token_ids.len() as u32 - 1);

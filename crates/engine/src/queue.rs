@@ -1,9 +1,13 @@
-//! Requests that wait to run: first in, first out, bounded in requests and in prompt tokens.
+//! Requests that wait to run: by priority, then fair between keys; bounded in requests and in prompt tokens.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::error::{QueueResource, SubmitError};
-use crate::request::{RequestId, ValidRequest};
+use crate::limits::{DECODE_WORK, QUEUE_QUANTUM, RESERVE_TOKENS};
+use crate::request::RequestId;
+use crate::sequence::Sequence;
 
 /// How much waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,11 +22,9 @@ impl QueueLoad {
     /// This load with one more request.
     ///
     /// # Errors
-    /// [`SubmitError::QueueFull`] names the bound in `limit` that it would pass.
-    pub(crate) fn with(self, prompt_tokens: usize, limit: QueueLoad) -> Result<QueueLoad, SubmitError> {
-        let full = |resource, queued, requested, limit| {
-            Err(SubmitError::QueueFull { resource, queued, requested, limit })
-        };
+    /// The bound in `limit` that it would pass, what waits, what is added, and the limit.
+    pub(crate) fn with(self, prompt_tokens: usize, limit: QueueLoad) -> Result<QueueLoad, QueueFull> {
+        let full = |resource, queued, requested, limit| Err(QueueFull { resource, queued, requested, limit });
         let sum = Self {
             requests: self.requests + 1,
             prompt_tokens: self.prompt_tokens.saturating_add(prompt_tokens),
@@ -45,56 +47,139 @@ impl QueueLoad {
     }
 }
 
-/// The waiting requests.
+/// The bound that a further request would pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueFull {
+    resource: QueueResource,
+    queued: usize,
+    requested: usize,
+    limit: usize,
+}
+
+impl QueueFull {
+    /// The refusal, with the time after which to try again.
+    pub(crate) fn into_error(self, retry_after: Duration) -> SubmitError {
+        let Self { resource, queued, requested, limit } = self;
+        SubmitError::QueueFull { resource, queued, requested, limit, retry_after }
+    }
+}
+
+/// What a request is predicted to cost, in prefill tokens: its tokens, and [`DECODE_WORK`] for each of the first
+/// [`RESERVE_TOKENS`] it may generate.
+pub(crate) fn predicted_work(sequence: &Sequence) -> usize {
+    sequence.tokens.len() + DECODE_WORK * sequence.remaining_tokens().min(RESERVE_TOKENS)
+}
+
+/// The waiting requests of one key, first in, first out.
+#[derive(Debug, Default)]
+struct KeyQueue {
+    key: u64,
+    waiting: VecDeque<Sequence>,
+    /// Work it may still start in this round.
+    deficit: usize,
+}
+
+/// The waiting requests. Higher priorities go first; within a priority, keys take turns by deficit round robin
+/// over [`predicted_work`]: each gets [`QUEUE_QUANTUM`] a turn, saves what it does not use while it waits, and
+/// starts with nothing when it comes back.
 #[derive(Debug)]
 pub(crate) struct RequestQueue {
-    waiting: VecDeque<(RequestId, ValidRequest)>,
+    /// By priority, highest first; keys in the order of their turns. No empty list, no empty key.
+    classes: BTreeMap<Reverse<i32>, VecDeque<KeyQueue>>,
     load: QueueLoad,
     limit: QueueLoad,
 }
 
 impl RequestQueue {
     pub(crate) fn new(limit: QueueLoad) -> Self {
-        Self {
-            waiting: VecDeque::with_capacity(limit.requests.min(1 << 16)),
-            load: QueueLoad::default(),
-            limit,
-        }
+        Self { classes: BTreeMap::new(), load: QueueLoad::default(), limit }
     }
 
     pub(crate) fn load(&self) -> QueueLoad {
         self.load
     }
 
-    pub(crate) fn push(&mut self, id: RequestId, request: ValidRequest) -> Result<(), SubmitError> {
-        self.load = self.load.with(request.prompt_tokens(), self.limit)?;
-        self.waiting.push_back((id, request));
+    pub(crate) fn push(&mut self, sequence: Sequence) -> Result<(), QueueFull> {
+        self.load = self.load.with(sequence.prompt_tokens, self.limit)?;
+        let keys = self.classes.entry(Reverse(sequence.priority)).or_default();
+        let place = keys.iter().position(|queue| queue.key == sequence.key).unwrap_or_else(|| {
+            keys.push_back(KeyQueue { key: sequence.key, ..KeyQueue::default() });
+            keys.len() - 1
+        });
+        keys[place].waiting.push_back(sequence);
         Ok(())
     }
 
-    pub(crate) fn front(&self) -> Option<&ValidRequest> {
-        self.waiting.front().map(|(_, request)| request)
+    /// The request whose turn it is. It stays so until it is popped or removed, or one of higher priority arrives.
+    pub(crate) fn front(&mut self) -> Option<&mut Sequence> {
+        let keys = self.classes.values_mut().next()?;
+        let is_alone = keys.len() == 1;
+        loop {
+            let work = predicted_work(keys[0].waiting.front().expect("no key is empty"));
+            if work <= keys[0].deficit || is_alone {
+                break;
+            }
+            keys.rotate_left(1);
+            keys[0].deficit += QUEUE_QUANTUM;
+        }
+        keys[0].waiting.front_mut()
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(RequestId, ValidRequest)> {
-        let entry = self.waiting.pop_front()?;
-        self.forget(&entry.1);
-        Some(entry)
+    /// Takes out what [`RequestQueue::front`] shows.
+    pub(crate) fn pop(&mut self) -> Option<Sequence> {
+        self.front()?;
+        let mut class = self.classes.first_entry()?;
+        let queue = &mut class.get_mut()[0];
+        let sequence = queue.waiting.pop_front()?;
+        queue.deficit = queue.deficit.saturating_sub(predicted_work(&sequence));
+        if queue.waiting.is_empty() {
+            class.get_mut().pop_front();
+        }
+        if class.get().is_empty() {
+            class.remove();
+        }
+        self.forget(&sequence);
+        Some(sequence)
     }
 
     pub(crate) fn contains(&self, id: RequestId) -> bool {
-        self.waiting.iter().any(|(waiting, _)| *waiting == id)
+        self.iter().any(|sequence| sequence.id == id)
     }
 
-    pub(crate) fn remove(&mut self, id: RequestId) -> Option<ValidRequest> {
-        let place = self.waiting.iter().position(|(waiting, _)| *waiting == id)?;
-        let (_, request) = self.waiting.remove(place)?;
-        self.forget(&request);
-        Some(request)
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Sequence> {
+        self.take_first(|sequence| sequence.id == id)
     }
 
-    fn forget(&mut self, request: &ValidRequest) {
+    /// Takes out a request whose deadline is past.
+    pub(crate) fn take_expired(&mut self, now: Duration) -> Option<Sequence> {
+        self.take_first(|sequence| sequence.deadline.is_some_and(|deadline| deadline <= now))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sequence> {
+        self.classes.values().flatten().flat_map(|queue| &queue.waiting)
+    }
+
+    fn take_first(&mut self, wanted: impl Fn(&Sequence) -> bool) -> Option<Sequence> {
+        for (&priority, keys) in &mut self.classes {
+            for key_place in 0..keys.len() {
+                let waiting = &mut keys[key_place].waiting;
+                let Some(place) = waiting.iter().position(&wanted) else { continue };
+                let sequence = waiting.remove(place)?;
+                if waiting.is_empty() {
+                    keys.remove(key_place);
+                }
+                if keys.is_empty() {
+                    self.classes.remove(&priority);
+                }
+                self.forget(&sequence);
+                return Some(sequence);
+            }
+        }
+        None
+    }
+
+    fn forget(&mut self, sequence: &Sequence) {
         self.load.requests -= 1;
-        self.load.prompt_tokens -= request.prompt_tokens();
+        self.load.prompt_tokens -= sequence.prompt_tokens;
     }
 }

@@ -1,9 +1,11 @@
 //! A request and the rules it is checked against.
 
+use std::time::Duration;
+
 use crate::error::SubmitError;
 use crate::limits::{
     ExecutorLimits, MAX_LOGIT_BIAS_ENTRIES, MAX_LOGIT_BIAS_VALUE, MAX_PENALTY, MAX_REPETITION_PENALTY,
-    MAX_STOP_TOKENS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS,
+    MAX_STOP_TOKENS, MAX_TEMPERATURE, MAX_TOP_LOGPROBS, PRIORITIES,
 };
 
 /// Names a request for as long as its engine lives; never reused.
@@ -77,6 +79,9 @@ impl SamplingParams {
 pub struct GenerateRequest {
     /// Token ids; not empty, and room for at least one more token in the context.
     pub prompt: Vec<u32>,
+    /// Completion tokens that exist already, of a sequence that goes on elsewhere: not emitted again, but counted in
+    /// `max_tokens`, in the usage, in penalties and in the index of tokens. Fewer than `max_tokens`.
+    pub generated: Vec<u32>,
     /// Most completion tokens, at least 1. More than the context holds is allowed and ends with
     /// [`crate::FinishReason::Length`] at the context's end.
     pub max_tokens: usize,
@@ -86,6 +91,12 @@ pub struct GenerateRequest {
     pub sampling: SamplingParams,
     /// `Some(n)` reports each token's logprob and the `n` most probable tokens; at most [`MAX_TOP_LOGPROBS`].
     pub logprobs: Option<u8>,
+    /// Who asks. Keys share the engine fairly, and only requests of one key share prefixes.
+    pub key: u64,
+    /// Higher ones run first; within [`PRIORITIES`], normally 0.
+    pub priority: i32,
+    /// Time from submission after which the request ends with [`crate::FinishReason::Deadline`].
+    pub timeout: Option<Duration>,
 }
 
 impl GenerateRequest {
@@ -93,10 +104,14 @@ impl GenerateRequest {
     pub fn greedy(prompt: Vec<u32>, max_tokens: usize) -> Self {
         Self {
             prompt,
+            generated: Vec::new(),
             max_tokens,
             stop_token_ids: Vec::new(),
             sampling: SamplingParams::greedy(),
             logprobs: None,
+            key: 0,
+            priority: 0,
+            timeout: None,
         }
     }
 }
@@ -139,7 +154,12 @@ impl RequestRules {
             at_most(n as usize, MAX_TOP_LOGPROBS as usize, "top_logprobs", "alternatives")?;
         }
         self.check_sampling(&request.sampling)?;
+        let priority_rule = format!("{} to {}", PRIORITIES.start(), PRIORITIES.end());
+        rule(PRIORITIES.contains(&request.priority), "priority", request.priority, priority_rule)?;
         let max_tokens = request.max_tokens.min(self.sequence_capacity - prompt_tokens);
+        self.check_tokens("generated", request.generated.iter().copied())?;
+        let generated = request.generated.len();
+        rule(generated < max_tokens, "generated", format!("{generated} tokens"), "fewer than max_tokens")?;
         Ok(ValidRequest { request: GenerateRequest { max_tokens, ..request } })
     }
 

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use sostenuto_ops::KvCopy;
+
 use crate::error::ExecutorError;
 use crate::executor::Executor;
 use crate::limits::{BLOCK_SLOTS, ExecutorLimits};
@@ -53,6 +55,8 @@ pub struct HashExecutor {
     blocks: Vec<Slot>,
     /// Position and token by ring and slot.
     rings: Vec<Slot>,
+    /// Position and token by window snapshot and slot.
+    snapshots: Vec<Slot>,
     /// Hash of each logit row's sequence, none if the row's logits are to be NaN.
     rows: Vec<Option<u64>>,
     steps: u64,
@@ -68,12 +72,13 @@ impl HashExecutor {
 
     /// An executor with empty memory.
     pub fn new(vocab_size: usize, limits: ExecutorLimits) -> Self {
-        let ring_slots = Self::WINDOW + limits.max_chunk - 1;
+        let ring_slots = Self::ring_slots(&limits);
         Self {
             vocab_size,
             limits,
             blocks: vec![None; limits.num_blocks * BLOCK_SLOTS],
             rings: vec![None; limits.max_sequences * ring_slots],
+            snapshots: vec![None; limits.num_snapshots * Self::WINDOW],
             rows: Vec::new(),
             steps: 0,
             fault: None,
@@ -92,7 +97,14 @@ impl HashExecutor {
             max_sequences: 4,
             max_context: 128,
             num_blocks: 32,
+            num_snapshots: 4,
+            window: Self::WINDOW,
+            num_sliding_layers: 1,
         }
+    }
+
+    fn ring_slots(limits: &ExecutorLimits) -> usize {
+        Self::WINDOW + limits.ring_slack() - 1
     }
 
     /// Does this at the step after `steps` others.
@@ -133,17 +145,53 @@ impl HashExecutor {
         block as usize * BLOCK_SLOTS + position % BLOCK_SLOTS
     }
 
-    fn ring_slot(&self, plan: &StepPlan, sequence: usize, position: usize) -> usize {
-        let ring_slots = Self::WINDOW + self.limits.max_chunk - 1;
-        plan.rings[sequence] as usize * ring_slots + position % ring_slots
+    fn ring_slot(&self, ring: u32, position: usize) -> usize {
+        let ring_slots = Self::ring_slots(&self.limits);
+        ring as usize * ring_slots + position % ring_slots
+    }
+
+    fn copy(&mut self, copies: &[KvCopy]) {
+        for &copy in copies {
+            match copy {
+                KvCopy::Block { from, to } => {
+                    let start = from as usize * BLOCK_SLOTS;
+                    self.blocks.copy_within(start..start + BLOCK_SLOTS, to as usize * BLOCK_SLOTS);
+                }
+                KvCopy::SaveWindow { ring, position, snapshot } => {
+                    self.window_places(ring, position, snapshot).for_each(|(ring_slot, place)| {
+                        self.snapshots[place] = self.rings[ring_slot];
+                    });
+                }
+                KvCopy::RestoreWindow { snapshot, position, ring } => {
+                    self.window_places(ring, position, snapshot).for_each(|(ring_slot, place)| {
+                        self.rings[ring_slot] = self.snapshots[place];
+                    });
+                }
+            }
+        }
+    }
+
+    /// Ring slots of the window before `position`, and their places in a snapshot.
+    fn window_places(
+        &self,
+        ring: u32,
+        position: u32,
+        snapshot: u32,
+    ) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (position, start) = (position as usize, snapshot as usize * Self::WINDOW);
+        let first = position.saturating_sub(Self::WINDOW - 1);
+        let slots: Vec<usize> = (first..position).map(|position| self.ring_slot(ring, position)).collect();
+        slots.into_iter().zip(start..)
     }
 
     fn write(&mut self, plan: &StepPlan) {
         for row in 0..plan.rows() {
             let (sequence, position) = (plan.sequences[row] as usize, plan.positions[row] as usize);
             let value = Some((plan.positions[row], plan.token_ids[row]));
-            self.blocks[Self::block_slot(plan, sequence, position)] = value;
-            let ring_slot = self.ring_slot(plan, sequence, position);
+            if plan.positions[row] >= plan.kv_write_from[sequence] {
+                self.blocks[Self::block_slot(plan, sequence, position)] = value;
+            }
+            let ring_slot = self.ring_slot(plan.rings[sequence], position);
             self.rings[ring_slot] = value;
         }
     }
@@ -160,7 +208,7 @@ impl HashExecutor {
             hash = absorb(hash, slot);
         }
         for position in last.saturating_sub(Self::WINDOW - 1)..=last {
-            hash = absorb(hash, self.rings[self.ring_slot(plan, sequence, position)]);
+            hash = absorb(hash, self.rings[self.ring_slot(plan.rings[sequence], position)]);
         }
         Some(hash)
     }
@@ -195,6 +243,7 @@ impl Executor for HashExecutor {
             _ => {}
         }
         self.check(plan).map_err(|error| ExecutorError::Device { source: Arc::new(error) })?;
+        self.copy(&plan.copies);
         self.write(plan);
         self.rows.clear();
         for &row in &plan.logit_rows {

@@ -119,6 +119,11 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// Layers with a sliding window.
+    pub fn num_sliding_layers(&self) -> usize {
+        self.layer_types.iter().filter(|&&kind| kind == LayerType::SlidingAttention).count()
+    }
+
     /// Parses and validates a `config.json`: Hugging Face's, or OpenAI's (recognised by `num_experts` without
     /// `model_type` and `architectures`).
     ///

@@ -145,10 +145,14 @@ fn start(app: &App, prepared: Prepared) -> Result<Generation, ApiError> {
     let turns = (0..request.n).map(|_| turn()).collect();
     let generate = GenerateRequest {
         prompt,
+        generated: Vec::new(),
         max_tokens: request.max_tokens.unwrap_or(usize::MAX),
         stop_token_ids: app.harmony.stop_ids().to_vec(),
         sampling: sampling(request.sampling, &app.sampling, || app.ids.number()),
         logprobs: request.logprobs,
+        key: 0,
+        priority: 0,
+        timeout: None,
     };
     Ok(Generation::start(&app.engine, generate, turns)?)
 }

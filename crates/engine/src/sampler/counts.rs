@@ -25,6 +25,11 @@ impl TokenCounts {
         }
     }
 
+    /// Makes room for `tokens` more tokens of the completion.
+    pub fn reserve(&mut self, tokens: usize) {
+        self.counts.reserve(tokens);
+    }
+
     /// Notes one token of the completion.
     pub fn count_output(&mut self, token: u32) {
         self.counts.entry(token).or_default().output += 1;

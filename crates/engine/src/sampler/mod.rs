@@ -11,6 +11,7 @@ pub use philox::{philox4x32, uniform};
 use candidates::Candidates;
 use logprobs::{LogSoftmax, top_logits};
 
+use crate::limits::{MAX_LOGIT_BIAS_ENTRIES, MAX_STOP_TOKENS};
 use crate::plan::{RowOutput, SampleError, SampledToken};
 use crate::request::SamplingParams;
 
@@ -60,7 +61,8 @@ pub struct Sampler {
 impl Sampler {
     /// A sampler for rows of `vocab_size` logits.
     pub fn new(vocab_size: usize) -> Self {
-        Self { candidates: Candidates::new(vocab_size), changed: Vec::new() }
+        let changed = vocab_size + MAX_STOP_TOKENS + MAX_LOGIT_BIAS_ENTRIES;
+        Self { candidates: Candidates::new(vocab_size), changed: Vec::with_capacity(changed) }
     }
 
     /// Chooses the row's token. `logits` `[vocab_size]` are left changed.

@@ -1,7 +1,10 @@
 //! Tests of the engine through its public interface.
 
+mod capacity;
+mod micro_model;
 mod mixes;
 mod penalties;
+mod prefix;
 mod requests;
 mod sampling;
 mod scheduling;

@@ -1,5 +1,7 @@
 //! Penalties through the whole core, on logits that never change: what comes out follows by hand.
 
+use std::time::Duration;
+
 use sostenuto_engine::{
     EngineCore, EngineOptions, Event, Executor, ExecutorError, ExecutorLimits, GenerateRequest, RequestId,
     SamplingParams, StepPlan,
@@ -25,6 +27,9 @@ impl Executor for ConstantExecutor {
             max_sequences: 2,
             max_context: 32,
             num_blocks: 4,
+            num_snapshots: 0,
+            window: 1,
+            num_sliding_layers: 0,
         }
     }
 
@@ -44,11 +49,11 @@ fn complete(sampling: SamplingParams, max_tokens: usize) -> Vec<u32> {
     let request = GenerateRequest { sampling, ..GenerateRequest::greedy(vec![0], max_tokens) };
     let beside = GenerateRequest { prompt: vec![1, 2, 3], ..request.clone() };
     for (id, request) in [(0, beside), (1, request)] {
-        core.submit(RequestId(id), core.rules().check(request).unwrap()).unwrap();
+        core.submit(RequestId(id), core.rules().check(request).unwrap(), Duration::ZERO).unwrap();
     }
     let mut events = Vec::new();
     while !core.scheduler().is_idle() {
-        core.step(&mut events).unwrap();
+        core.step(Duration::ZERO, &mut events).unwrap();
     }
     let own: Vec<Event> = events.into_iter().filter(|e| e.id == RequestId(1)).map(|e| e.event).collect();
     tokens(&own)

@@ -1,5 +1,7 @@
 //! The scheduler and the core, step by step.
 
+use std::time::Duration;
+
 use sostenuto_engine::testing::{Fault, HashExecutor};
 use sostenuto_engine::{
     EngineCore, EngineError, EngineOptions, Event, ExecutorLimits, FinishReason, GenerateRequest,
@@ -23,7 +25,7 @@ fn greedy(prompt_tokens: usize, max_tokens: usize) -> GenerateRequest {
 }
 
 fn all_free(core: &EngineCore<HashExecutor>) -> bool {
-    core.scheduler().free_blocks() == core.scheduler().total_blocks()
+    core.scheduler().block_counts().held == 0
 }
 
 #[test]
@@ -31,20 +33,20 @@ fn decoding_sequences_come_first_and_prefill_fills_the_budget_in_chunks() {
     let mut core = core(VOCAB_SIZE, ExecutorLimits { max_step_rows: 10, max_chunk: 6, ..limits() });
     let mut events = Vec::new();
     enqueue(&mut core, 0, greedy(3, 20));
-    core.step(&mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
     enqueue(&mut core, 1, greedy(14, 20));
     enqueue(&mut core, 2, greedy(8, 20));
     let parts = |core: &EngineCore<HashExecutor>| -> Vec<(usize, bool)> {
         let scheduled = &core.plan().scheduled;
         scheduled.iter().map(|part| (part.num_scheduled_tokens, part.logit_row.is_some())).collect()
     };
-    core.step(&mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
     assert_eq!(parts(&core), [(1, true), (6, false), (3, false)]);
-    core.step(&mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
     assert_eq!(parts(&core), [(1, true), (6, false), (3, false)]);
-    core.step(&mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
     assert_eq!(parts(&core), [(1, true), (2, true), (2, true)]);
-    core.step(&mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
     assert_eq!(parts(&core), [(1, true), (1, true), (1, true)]);
     assert_eq!(core.plan().positions, [6, 14, 8]);
 }
@@ -54,7 +56,7 @@ fn plan_holds_ascending_rows_with_the_tables_they_need() {
     let mut core = core(VOCAB_SIZE, ExecutorLimits { max_step_rows: 40, max_chunk: 20, ..limits() });
     enqueue(&mut core, 0, greedy(18, 4));
     enqueue(&mut core, 1, greedy(5, 4));
-    core.step(&mut Vec::new()).unwrap();
+    core.step(Duration::ZERO, &mut Vec::new()).unwrap();
     let plan = core.plan();
     assert_eq!(plan.rows(), 23);
     assert_eq!(plan.token_ids[..18], prompt(18));
@@ -72,7 +74,7 @@ fn nobody_overtakes_a_request_that_waits_for_blocks() {
     enqueue(&mut core, 0, greedy(4, 70));
     enqueue(&mut core, 1, greedy(4, 70));
     enqueue(&mut core, 2, greedy(4, 2));
-    core.step(&mut Vec::new()).unwrap();
+    core.step(Duration::ZERO, &mut Vec::new()).unwrap();
     assert_eq!(core.scheduler().running_ids().collect::<Vec<_>>(), [RequestId(0)]);
     assert_eq!(core.scheduler().queue_load().requests, 2);
     let events = run_to_idle(&mut core);
@@ -87,7 +89,7 @@ fn sequences_that_run_never_exceed_rings_rows_and_logit_rows() {
             ExecutorLimits { max_sequences, max_step_rows, max_logit_rows, max_chunk: 1, ..limits() };
         let mut core = core(VOCAB_SIZE, limits);
         (0..5).for_each(|id| enqueue(&mut core, id, greedy(3, 4)));
-        core.step(&mut Vec::new()).unwrap();
+        core.step(Duration::ZERO, &mut Vec::new()).unwrap();
         assert_eq!(core.scheduler().num_running(), 2);
         run_to_idle(&mut core);
         assert!(all_free(&core));
@@ -102,14 +104,14 @@ fn cancel_frees_all_blocks_at_once_while_queued_prefilling_or_decoding() {
         let mut events = Vec::new();
         enqueue(&mut core, 0, greedy(20, 50));
         for _ in 0..steps {
-            core.step(&mut events).unwrap();
+            core.step(Duration::ZERO, &mut events).unwrap();
         }
         assert_eq!(all_free(&core), !has_started);
         core.cancel(RequestId(0), &mut events);
         assert!(all_free(&core) && core.scheduler().is_idle());
         let events = of(RequestId(0), &events);
         assert_eq!(matches!(events[0], Event::Started { .. }), has_started);
-        let usage = Usage { prompt_tokens: 20, completion_tokens };
+        let usage = Usage { prompt_tokens: 20, completion_tokens, cached_prompt_tokens: 0 };
         assert!(
             matches!(events.last(), Some(Event::Finished { reason: FinishReason::Cancelled, usage: u }) if *u == usage)
         );
@@ -133,10 +135,10 @@ fn queue_refuses_the_request_beyond_its_bound_and_names_the_bound() {
     let mut core = EngineCore::new(HashExecutor::new(VOCAB_SIZE, limits()), &options).unwrap();
     (0..3).for_each(|id| enqueue(&mut core, id, greedy(2, 2)));
     let request = core.rules().check(greedy(2, 2)).unwrap();
-    let error = core.submit(RequestId(3), request).unwrap_err();
+    let error = core.submit(RequestId(3), request, Duration::ZERO).unwrap_err();
     assert!(matches!(
         error,
-        SubmitError::QueueFull { resource: QueueResource::Requests, queued: 3, requested: 1, limit: 3 }
+        SubmitError::QueueFull { resource: QueueResource::Requests, queued: 3, requested: 1, limit: 3, .. }
     ));
     core.cancel(RequestId(1), &mut Vec::new());
     enqueue(&mut core, 4, greedy(2, 2));
@@ -149,7 +151,7 @@ fn queue_bounds_its_prompt_tokens_exactly() {
         let mut core = EngineCore::new(HashExecutor::new(VOCAB_SIZE, limits()), &options).unwrap();
         enqueue(&mut core, 0, greedy(100, 1));
         let request = core.rules().check(greedy(last, 1)).unwrap();
-        let result = core.submit(RequestId(1), request);
+        let result = core.submit(RequestId(1), request, Duration::ZERO);
         assert_eq!(result.is_ok(), fits, "{last} tokens beside 100 of 128");
         if let Err(error) = result {
             assert!(matches!(
@@ -226,7 +228,7 @@ fn token_events_count_without_gaps_and_usage_agrees() {
         .filter_map(|event| if let Event::Token(token) = event { Some(token.index) } else { None })
         .collect();
     assert_eq!(indices, [0, 1, 2, 3, 4, 5]);
-    let usage = Usage { prompt_tokens: 19, completion_tokens: 6 };
+    let usage = Usage { prompt_tokens: 19, completion_tokens: 6, cached_prompt_tokens: 0 };
     assert!(matches!(events.last(), Some(Event::Finished { usage: u, .. }) if *u == usage));
 }
 
@@ -238,8 +240,8 @@ fn nan_in_one_sequence_fails_that_sequence_alone() {
     let healthy = GenerateRequest { sampling: bias, ..greedy(9, 10) };
     let mut events = Vec::new();
     enqueue(&mut core, 0, healthy.clone());
-    core.step(&mut events).unwrap();
-    core.step(&mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
     enqueue(&mut core, 1, GenerateRequest::greedy(vec![1, 39, 2], 10));
     events.extend(run_to_idle(&mut core));
     let failed = of(RequestId(1), &events);
@@ -258,9 +260,9 @@ fn recoverable_error_fails_those_that_run_and_spares_those_that_wait() {
     let mut core = EngineCore::new(executor, &EngineOptions::default()).unwrap();
     (0..3).for_each(|id| enqueue(&mut core, id, greedy(4, 6)));
     let mut events = Vec::new();
-    core.step(&mut events).unwrap();
-    core.step(&mut events).unwrap();
-    assert!(core.step(&mut events).unwrap_err().recoverable());
+    core.step(Duration::ZERO, &mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
+    assert!(core.step(Duration::ZERO, &mut events).unwrap_err().recoverable());
     assert!(all_free(&core));
     for id in [0, 1] {
         let failed =
@@ -278,7 +280,7 @@ fn fatal_error_fails_everyone() {
     let mut core = EngineCore::new(executor, &EngineOptions::default()).unwrap();
     (0..2).for_each(|id| enqueue(&mut core, id, greedy(4, 6)));
     let mut events = Vec::new();
-    assert!(!core.step(&mut events).unwrap_err().recoverable());
+    assert!(!core.step(Duration::ZERO, &mut events).unwrap_err().recoverable());
     assert!(core.scheduler().is_idle() && all_free(&core));
     assert_eq!(events.iter().filter(|e| matches!(e.event, Event::Failed(_))).count(), 2);
 }
@@ -344,7 +346,7 @@ fn options_narrow_steps_and_chunks_without_changing_tokens() {
     enqueue(&mut core, 0, greedy(20, 5));
     enqueue(&mut core, 1, greedy(20, 5));
     let mut events = Vec::new();
-    core.step(&mut events).unwrap();
+    core.step(Duration::ZERO, &mut events).unwrap();
     let parts: Vec<_> = core.plan().scheduled.iter().map(|part| part.num_scheduled_tokens).collect();
     assert_eq!(parts, [3, 2]);
     events.extend(run_to_idle(&mut core));

@@ -45,7 +45,7 @@ pub(crate) fn core(vocab_size: usize, limits: ExecutorLimits) -> EngineCore<Hash
 /// Queues a request that keeps the rules.
 pub(crate) fn enqueue(core: &mut EngineCore<HashExecutor>, id: u64, request: GenerateRequest) {
     let request = core.rules().check(request).unwrap();
-    core.submit(RequestId(id), request).unwrap();
+    core.submit(RequestId(id), request, Duration::ZERO).unwrap();
 }
 
 /// Steps until nothing is left to do.
@@ -55,7 +55,7 @@ pub(crate) fn run_to_idle(core: &mut EngineCore<HashExecutor>) -> Vec<RequestEve
         if core.scheduler().is_idle() {
             return events;
         }
-        core.step(&mut events).unwrap();
+        core.step(Duration::ZERO, &mut events).unwrap();
     }
     panic!("the core is not idle after 10,000 steps");
 }

@@ -90,7 +90,7 @@ fn submitted_request_streams_the_tokens_of_its_solo_run_and_ends_once() {
     }
     let stats = engine.stats();
     assert_eq!((stats.accepted, stats.totals.finished, stats.queued, stats.running), (20, 20, 0, 0));
-    assert_eq!(stats.free_blocks, stats.total_blocks);
+    assert_eq!(stats.blocks.held, 0);
     engine.shutdown(ShutdownMode::Now);
     engine.join().unwrap();
 }
@@ -114,7 +114,7 @@ fn threads_submit_and_cancel_at_once_and_every_request_ends() {
     });
     let stats = engine.stats();
     assert_eq!(stats.totals.finished + stats.totals.cancelled, 320);
-    assert_eq!(stats.free_blocks, stats.total_blocks);
+    assert_eq!(stats.blocks.held, 0);
 }
 
 #[test]
@@ -161,7 +161,13 @@ fn queue_bound_holds_while_a_step_runs_and_counts_no_running_request() {
         engine.submit(request(2), |_| -> Result<(), SinkClosed> { panic!("a refused sink is unused") });
     assert!(matches!(
         refused,
-        Err(SubmitError::QueueFull { resource: QueueResource::Requests, queued: 4, requested: 1, limit: 4 })
+        Err(SubmitError::QueueFull {
+            resource: QueueResource::Requests,
+            queued: 4,
+            requested: 1,
+            limit: 4,
+            ..
+        })
     ));
     let stats = engine.stats();
     assert_eq!((stats.queued, stats.queued_prompt_tokens, stats.running, stats.refused), (4, 12, 1, 1));
@@ -185,7 +191,7 @@ fn dropped_receiver_cancels_its_request_and_no_other() {
     let stats = engine.stats();
     assert_eq!((stats.totals.cancelled, stats.totals.finished, stats.running), (1, 1, 0));
     assert!(stats.totals.decode_tokens <= 12, "the dropped request decodes at most one step more");
-    assert_eq!(stats.free_blocks, stats.total_blocks);
+    assert_eq!(stats.blocks.held, 0);
 }
 
 #[test]
@@ -254,7 +260,7 @@ fn shutdown_now_ends_running_and_queued_requests_after_the_step_in_progress() {
     engine.join().unwrap();
     assert!(matches!(engine.submit(request(1), |_| Ok(())), Err(SubmitError::Stopped { reason: None })));
     let stats = engine.stats();
-    assert_eq!((stats.running, stats.queued, stats.free_blocks), (0, 0, stats.total_blocks));
+    assert_eq!((stats.running, stats.queued, stats.blocks.held), (0, 0, 0));
 }
 
 #[test]

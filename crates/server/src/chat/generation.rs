@@ -131,7 +131,9 @@ impl Generation {
             Event::Finished { reason: EngineFinish::StopToken(_), .. } => {
                 self.finish(index, FinishReason::Stop)
             }
-            Event::Finished { reason: EngineFinish::Length, .. } => self.finish(index, FinishReason::Length),
+            Event::Finished { reason: EngineFinish::Length | EngineFinish::Deadline, .. } => {
+                self.finish(index, FinishReason::Length)
+            }
             Event::Finished { reason: EngineFinish::ShuttingDown, .. } => self.fail(ApiError::ShuttingDown),
             Event::Finished { reason: EngineFinish::Cancelled, .. } => {
                 self.fail(ApiError::Engine("the sequence was cancelled".to_owned()));

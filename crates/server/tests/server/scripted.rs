@@ -41,6 +41,9 @@ impl Scripted {
             max_sequences: 8,
             max_context: 4_096,
             num_blocks: 8 * 4_096 / 16,
+            num_snapshots: 0,
+            window: 1,
+            num_sliding_layers: 0,
         };
         let vocab_size = Tokenizer::o200k_harmony().vocab_size() as usize;
         Scripted {
