@@ -15,6 +15,7 @@ mod hash;
 mod inspect;
 mod load;
 mod local_server;
+mod memory;
 mod model_args;
 mod output;
 mod sequence;
