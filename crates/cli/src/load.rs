@@ -81,8 +81,7 @@ impl Source {
         if !args.allow_overcommit {
             self.check_fit(args, limits, &*backend, &plan)?;
         }
-        let checkpoint = Checkpoint::open(&self.folder, self.loading)
-            .map_err(|error| if self.is_demo { broken_demo(error) } else { error.into() })?;
+        let checkpoint = self.open_weights(self.loading)?;
         if !args.allow_overcommit {
             let bar = output::byte_progress_bar();
             checkpoint.make_resident(&mut |done, total| {
@@ -95,6 +94,12 @@ impl Source {
         Ok(Loaded { checkpoint, model, plan })
     }
 
+    /// Opens the weights and checks them against the configuration.
+    pub(crate) fn open_weights(&self, loading: Loading) -> Result<Checkpoint, CliError> {
+        let opened = Checkpoint::open(&self.folder, loading);
+        opened.map_err(|error| if self.is_demo { broken_demo(error) } else { error.into() })
+    }
+
     fn check_fit(
         &self,
         args: &ModelArgs,
@@ -102,9 +107,8 @@ impl Source {
         backend: &dyn Backend,
         plan: &MemoryPlan,
     ) -> Result<(), CliError> {
-        let Some(mut available) = memory::available() else { return Ok(()) };
-        // The plan counts what this process holds already, and weights that lie in a memory file system.
-        available.bytes += memory::anonymous_bytes().unwrap_or(0);
+        let Some(mut available) = memory::available_to_this_process() else { return Ok(()) };
+        // Weights in a memory file system are in memory, and the plan counts them.
         if self.loading != Loading::Read && memory::lies_in_memory(&self.folder) {
             available.bytes += plan.bytes(Purpose::Weights) as u64;
         }

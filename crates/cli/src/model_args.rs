@@ -12,7 +12,7 @@ use crate::error::CliError;
 use crate::memory::{self, Choices};
 
 /// Context if `--ctx` does not say and memory suffices, in tokens.
-const DEFAULT_CONTEXT: usize = 8192;
+pub(crate) const DEFAULT_CONTEXT: usize = 8192;
 /// The context is not made shorter than this to save memory, in tokens.
 pub(crate) const MIN_DEFAULT_CONTEXT: usize = 1024;
 /// Sequences that run at once if `--sequences` does not say.
@@ -20,7 +20,7 @@ const DEFAULT_SEQUENCES: usize = 4;
 /// The default KV pool holds this many sequences of full length.
 const DEFAULT_FULL_SEQUENCES: usize = 2;
 /// Rows of a step at most: how much of a prompt is computed between two tokens of other sequences.
-const MAX_STEP_ROWS: usize = 256;
+pub(crate) const MAX_STEP_ROWS: usize = 256;
 /// Rows of a step whose logits are wanted, where logits are all that is wanted.
 const MAX_LOGIT_ROWS: usize = 32;
 
@@ -124,7 +124,7 @@ impl ModelArgs {
             return Ok(self.limits_of(context));
         }
         let backend = backend::choose(self)?;
-        let available = memory::available().map(|available| available.bytes);
+        let available = memory::available_to_this_process().map(|available| available.bytes);
         let fits = |context| {
             let plan = memory::plan(config, &self.limits_of(context), &*backend);
             plan.is_ok_and(|plan| available.is_none_or(|available| plan.total_bytes() as u64 <= available))
@@ -176,7 +176,7 @@ fn default_context(longest: usize, fits: impl Fn(usize) -> bool) -> usize {
 }
 
 /// A number of tokens, also with the suffix `k` for 1024.
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     let (digits, factor) = match text.strip_suffix(['k', 'K']) {
         Some(digits) => (digits, 1024),
         None => (text, 1),
@@ -188,7 +188,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
     Ok(count)
 }
 
-fn parse_sequences(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_sequences(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(count @ 1..=256) => Ok(count),
         Ok(_) => Err("expected 1 to 256".to_owned()),

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use super::field_bytes;
+use super::resident::anonymous_bytes;
 
 /// Memory that may be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +45,11 @@ impl fmt::Display for Bound {
     }
 }
 
-/// Memory that this process may still take, where the operating system says.
-pub(crate) fn available() -> Option<Available> {
-    available_under(Path::new("/"))
+/// Memory that this process may have, where the operating system says: what it may still take, and what it holds
+/// already, since a plan counts that.
+pub(crate) fn available_to_this_process() -> Option<Available> {
+    let found = available_under(Path::new("/"))?;
+    Some(Available { bytes: found.bytes + anonymous_bytes().unwrap_or(0), ..found })
 }
 
 fn available_under(root: &Path) -> Option<Available> {

@@ -10,8 +10,11 @@ use crate::model_args::MIN_DEFAULT_CONTEXT;
 use crate::output;
 
 /// What the process holds beside the model: the program, the tokenizer with its tables, threads and their stacks, the
-/// server's buffers.
+/// server's buffers. Measured after start, and much the same with either tokenizer and any model.
 pub(crate) const RUNTIME_BYTES: usize = 16 << 20;
+
+/// The same in words.
+pub(crate) const RUNTIME_DETAIL: &str = "the process, its tokenizer, threads and buffers";
 
 /// What may be changed to make a plan smaller.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +36,7 @@ pub(crate) fn plan(
 ) -> Result<MemoryPlan, ModelError> {
     let mut plan =
         memory_plan(config, limits, |registry, program| backend.planned_memory(registry, program))?;
-    let detail = "the process, its tokenizer, threads and buffers".to_owned();
+    let detail = RUNTIME_DETAIL.to_owned();
     plan.rows.push(PlanRow { purpose: Purpose::Runtime, bytes: RUNTIME_BYTES, detail });
     Ok(plan)
 }

@@ -4,9 +4,9 @@ mod available;
 mod fit;
 mod resident;
 
-pub(crate) use available::{Available, available, lies_in_memory};
-pub(crate) use fit::{Choices, check, plan};
-pub(crate) use resident::{anonymous_bytes, resident_bytes};
+pub(crate) use available::{Available, available_to_this_process, lies_in_memory};
+pub(crate) use fit::{Choices, RUNTIME_BYTES, RUNTIME_DETAIL, check, largest, plan};
+pub(crate) use resident::resident_bytes;
 
 /// A field of a file of `Name:   123 kB` lines, such as those under `/proc`, in bytes.
 fn field_bytes(text: &str, name: &str) -> Option<u64> {
