@@ -6,7 +6,7 @@ use sostenuto_ops::Backend;
 use sostenuto_ops::scalar::ScalarBackend;
 
 use crate::error::CliError;
-use crate::model_args::ModelArgs;
+use crate::model_args::{Mode, ModelArgs};
 
 /// What runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,12 +20,14 @@ pub(crate) enum BackendKind {
 /// The backend that the arguments ask for.
 pub(crate) fn choose(args: &ModelArgs) -> Result<Box<dyn Backend>, CliError> {
     match args.backend {
-        BackendKind::Cpu => {
-            let defaults = CpuOptions::default();
-            let threads = args.threads.map_or(defaults.threads, usize::from);
-            let options = CpuOptions { threads, precision: args.mode.precision(), isa: None };
-            Ok(Box::new(CpuBackend::new(options)?))
-        }
+        BackendKind::Cpu => cpu(args.threads, args.mode),
         BackendKind::Scalar => Ok(Box::new(ScalarBackend::new())),
     }
+}
+
+/// The processor with so many threads, or one for each core.
+pub(crate) fn cpu(threads: Option<u16>, mode: Mode) -> Result<Box<dyn Backend>, CliError> {
+    let threads = threads.map_or(CpuOptions::default().threads, usize::from);
+    let options = CpuOptions { threads, precision: mode.precision(), isa: None };
+    Ok(Box::new(CpuBackend::new(options)?))
 }

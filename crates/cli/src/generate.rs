@@ -68,13 +68,13 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CliError> {
         Some(prompt) => prompt.clone(),
         None => read_prompt()?,
     };
-    let source = Source::open(&args.model)?;
+    let source = Source::find(&args.model)?;
     let tokenizer = source.tokenizer()?;
     let mut reader: Box<dyn AnswerReader>;
     let (ids, stop_token_ids);
     if args.raw {
         ids = tokenizer.encode(&prompt);
-        stop_token_ids = source.checkpoint.config().eos_token_id.clone();
+        stop_token_ids = source.config().eos_token_id.clone();
         reader = Box::new(RawReader::new(tokenizer));
     } else {
         let harmony = Harmony::new(tokenizer)?;
@@ -138,8 +138,8 @@ fn generate(
 ) -> Result<FinishReason, CliError> {
     let mut model_args = args.model.clone();
     model_args.sequences = 1;
-    let limits = model_args.serving_limits(source.checkpoint.config());
-    let model = source.load_model(&model_args, &limits)?;
+    let limits = model_args.serving_limits(source.config())?;
+    let model = source.load(&model_args, &limits)?.model;
     let engine = Engine::start(model, EngineOptions::default())?;
     let (sender, receiver) = sync_channel(request.max_tokens + 2);
     engine.submit(request, sender)?;

@@ -3,66 +3,124 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sostenuto_formats::{Checkpoint, Loading, ModelConfig};
-use sostenuto_model::{Model, ModelLimits};
+use sostenuto_formats::{Checkpoint, CheckpointError, Loading, ModelConfig};
+use sostenuto_model::{MemoryPlan, Model, ModelLimits, Purpose};
+use sostenuto_ops::Backend;
 use sostenuto_tokenizer::{Tokenizer, TokenizerError};
 use tempfile::TempDir;
 
 use crate::error::CliError;
 use crate::model_args::ModelArgs;
-use crate::{backend, demo};
+use crate::{backend, demo, memory, output};
 
-/// A checkpoint, opened and checked, and where it came from.
+/// A model that was found: its configuration is read, its weights are not.
 pub(crate) struct Source {
-    /// The weights.
-    pub(crate) checkpoint: Checkpoint,
     /// The name it is served under.
     pub(crate) name: String,
     /// Whether it is the model that is part of this program.
     pub(crate) is_demo: bool,
+    config: ModelConfig,
     folder: PathBuf,
+    loading: Loading,
     /// Where the demo model was unpacked to; goes away with this value.
     _demo_folder: Option<TempDir>,
 }
 
+/// A model that is in memory, as far as it was planned.
+pub(crate) struct Loaded {
+    /// The weights.
+    pub(crate) checkpoint: Checkpoint,
+    /// The model on its device.
+    pub(crate) model: Model,
+    /// What was planned.
+    pub(crate) plan: MemoryPlan,
+}
+
 impl Source {
-    /// Opens the model that the arguments name, or the demo model.
-    pub(crate) fn open(args: &ModelArgs) -> Result<Source, CliError> {
-        match &args.model {
-            Some(folder) => Ok(Source {
-                checkpoint: Checkpoint::open(folder, args.load.into())?,
-                name: model_name(folder),
-                is_demo: false,
-                folder: folder.clone(),
-                _demo_folder: None,
-            }),
-            None => Source::open_demo(),
-        }
+    /// Finds the model that the arguments name, or the demo model.
+    pub(crate) fn find(args: &ModelArgs) -> Result<Source, CliError> {
+        let Some(folder) = &args.model else { return Source::find_demo() };
+        Ok(Source {
+            name: model_name(folder),
+            is_demo: false,
+            config: Checkpoint::read_config(folder)?,
+            folder: folder.clone(),
+            loading: args.load.into(),
+            _demo_folder: None,
+        })
     }
 
-    /// The weights are read, so that the folder they were unpacked to need not stay.
-    fn open_demo() -> Result<Source, CliError> {
+    /// The weights will be read, so that the folder they were unpacked to need not stay.
+    fn find_demo() -> Result<Source, CliError> {
         let folder = demo::unpack()?;
-        let checkpoint = Checkpoint::open(folder.path(), Loading::Read)
-            .map_err(|error| CliError::from(error).context("the demo model inside this program is broken"))?;
         Ok(Source {
-            checkpoint,
             name: demo::NAME.to_owned(),
             is_demo: true,
+            config: Checkpoint::read_config(folder.path()).map_err(broken_demo)?,
             folder: folder.path().to_owned(),
+            loading: Loading::Read,
             _demo_folder: Some(folder),
         })
     }
 
-    /// The folder's own tokenizer, or the embedded one.
-    pub(crate) fn tokenizer(&self) -> Result<Arc<Tokenizer>, CliError> {
-        Ok(tokenizer_of(&self.folder, self.checkpoint.config())?)
+    /// Its shape.
+    pub(crate) fn config(&self) -> &ModelConfig {
+        &self.config
     }
 
-    /// Puts the model on the chosen backend.
-    pub(crate) fn load_model(&self, args: &ModelArgs, limits: &ModelLimits) -> Result<Model, CliError> {
-        Ok(Model::load(&self.checkpoint, backend::choose(args)?, limits)?)
+    /// The folder's own tokenizer, or the embedded one.
+    pub(crate) fn tokenizer(&self) -> Result<Arc<Tokenizer>, CliError> {
+        Ok(tokenizer_of(&self.folder, &self.config)?)
     }
+
+    /// Plans, refuses what does not fit into memory, opens the weights and puts the model on the chosen backend. When it
+    /// returns, everything that was planned is in memory.
+    pub(crate) fn load(&self, args: &ModelArgs, limits: &ModelLimits) -> Result<Loaded, CliError> {
+        let backend = backend::choose(args)?;
+        let plan = memory::plan(&self.config, limits, &*backend)?;
+        if !args.allow_overcommit {
+            self.check_fit(args, limits, &*backend, &plan)?;
+        }
+        let checkpoint = self.open_weights(self.loading)?;
+        if !args.allow_overcommit {
+            let bar = output::byte_progress_bar();
+            checkpoint.make_resident(&mut |done, total| {
+                bar.set_length(total);
+                bar.set_position(done);
+            });
+            bar.finish_and_clear();
+        }
+        let model = Model::load(&checkpoint, backend, limits)?;
+        Ok(Loaded { checkpoint, model, plan })
+    }
+
+    /// Opens the weights and checks them against the configuration.
+    pub(crate) fn open_weights(&self, loading: Loading) -> Result<Checkpoint, CliError> {
+        let opened = Checkpoint::open(&self.folder, loading);
+        opened.map_err(|error| if self.is_demo { broken_demo(error) } else { error.into() })
+    }
+
+    fn check_fit(
+        &self,
+        args: &ModelArgs,
+        limits: &ModelLimits,
+        backend: &dyn Backend,
+        plan: &MemoryPlan,
+    ) -> Result<(), CliError> {
+        let Some(mut available) = memory::available_to_this_process() else { return Ok(()) };
+        // Weights in a memory file system are in memory, and the plan counts them.
+        if self.loading != Loading::Read && memory::lies_in_memory(&self.folder) {
+            available.bytes += plan.bytes(Purpose::Weights) as u64;
+        }
+        let total = |limits: &ModelLimits| {
+            memory::plan(&self.config, limits, backend).ok().map(|plan| plan.total_bytes() as u64)
+        };
+        memory::check(&self.name, plan, limits, available, args.choices(), total)
+    }
+}
+
+fn broken_demo(error: CheckpointError) -> CliError {
+    CliError::from(error).context("the demo model inside this program is broken")
 }
 
 /// The tokenizer of the model in `folder`.
@@ -71,7 +129,7 @@ pub(crate) fn tokenizer_of(folder: &Path, config: &ModelConfig) -> Result<Arc<To
 }
 
 /// The folder's name; that of the folder above where it is called `original`.
-fn model_name(folder: &Path) -> String {
+pub(crate) fn model_name(folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let named = if folder.ends_with("original") { folder.parent().unwrap_or(&folder) } else { &folder };
     named.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())

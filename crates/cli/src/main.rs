@@ -15,8 +15,10 @@ mod hash;
 mod inspect;
 mod load;
 mod local_server;
+mod memory;
 mod model_args;
 mod output;
+mod plan;
 mod sequence;
 mod serve;
 mod serving;
@@ -47,6 +49,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Show what is in a checkpoint and whether it is whole.
     Inspect(inspect::InspectArgs),
+    /// Say what a model takes on a device and how fast it should be; needs no weights.
+    Plan(plan::PlanArgs),
     /// Measure speed against this machine's memory.
     Bench(bench::BenchArgs),
     /// Write a checkpoint with random weights.
@@ -82,6 +86,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Chat(args) => chat::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Synth(args) => synth::run(&args),
         Command::Debug(args) => debug::run(&args),

@@ -7,18 +7,20 @@ use sostenuto_formats::{Loading, ModelConfig};
 use sostenuto_model::ModelLimits;
 use sostenuto_ops::{KV_BLOCK_SLOTS, KvDtype, Precision};
 
-use crate::backend::BackendKind;
+use crate::backend::{self, BackendKind};
+use crate::error::CliError;
+use crate::memory::{self, Choices};
 
 /// Context if `--ctx` does not say and memory suffices, in tokens.
-const DEFAULT_CONTEXT: usize = 8192;
+pub(crate) const DEFAULT_CONTEXT: usize = 8192;
 /// The context is not made shorter than this to save memory, in tokens.
-const MIN_DEFAULT_CONTEXT: usize = 1024;
+pub(crate) const MIN_DEFAULT_CONTEXT: usize = 1024;
 /// Sequences that run at once if `--sequences` does not say.
 const DEFAULT_SEQUENCES: usize = 4;
 /// The default KV pool holds this many sequences of full length.
 const DEFAULT_FULL_SEQUENCES: usize = 2;
 /// Rows of a step at most: how much of a prompt is computed between two tokens of other sequences.
-const MAX_STEP_ROWS: usize = 256;
+pub(crate) const MAX_STEP_ROWS: usize = 256;
 /// Rows of a step whose logits are wanted, where logits are all that is wanted.
 const MAX_LOGIT_ROWS: usize = 32;
 
@@ -106,28 +108,48 @@ pub(crate) struct ModelArgs {
     /// Tokens that the KV memory holds over all sequences; without it, two sequences of full length.
     #[arg(long, value_name = "TOKENS", value_parser = parse_count)]
     pub(crate) kv_tokens: Option<usize>,
+    /// Start although the memory plan needs more than is available: it may be slow, and the operating system may end it.
+    #[arg(long)]
+    pub(crate) allow_overcommit: bool,
 }
 
 impl ModelArgs {
-    /// Limits for an engine: a logits row for each sequence.
-    pub(crate) fn serving_limits(&self, config: &ModelConfig) -> ModelLimits {
-        let mut limits = ModelLimits {
+    /// Limits for an engine: a logits row for each sequence. Where `--ctx` does not say, the context is the longest of
+    /// 8192, 4096, 2048 and 1024 tokens whose plan fits into memory.
+    ///
+    /// # Errors
+    /// The backend can't be had.
+    pub(crate) fn serving_limits(&self, config: &ModelConfig) -> Result<ModelLimits, CliError> {
+        if let Some(context) = self.ctx {
+            return Ok(self.limits_of(context));
+        }
+        let backend = backend::choose(self)?;
+        let available = memory::available_to_this_process().map(|available| available.bytes);
+        let fits = |context| {
+            let plan = memory::plan(config, &self.limits_of(context), &*backend);
+            plan.is_ok_and(|plan| available.is_none_or(|available| plan.total_bytes() as u64 <= available))
+        };
+        Ok(self.limits_of(default_context(config.max_position_embeddings, fits)))
+    }
+
+    /// Limits for an engine whose sequences have at most `context` tokens.
+    fn limits_of(&self, context: usize) -> ModelLimits {
+        let full_sequences = self.sequences.min(DEFAULT_FULL_SEQUENCES);
+        let kv_tokens = context.next_multiple_of(KV_BLOCK_SLOTS) * full_sequences;
+        ModelLimits {
             max_step_rows: MAX_STEP_ROWS.max(self.sequences),
             max_logit_rows: self.sequences,
             max_sequences: self.sequences,
-            max_context: 0,
-            kv_tokens: 0,
+            max_context: context,
+            kv_tokens: self.kv_tokens.unwrap_or(kv_tokens),
             window_snapshots: 0,
             kv_dtype: self.mode.kv_dtype(),
-        };
-        let full_sequences = self.sequences.min(DEFAULT_FULL_SEQUENCES);
-        let context = self
-            .ctx
-            .unwrap_or_else(|| default_context(config, &limits, full_sequences, available_memory_bytes()));
-        limits.max_context = context;
-        limits.kv_tokens =
-            self.kv_tokens.unwrap_or(context.next_multiple_of(KV_BLOCK_SLOTS) * full_sequences);
-        limits
+        }
+    }
+
+    /// What may be changed about the limits.
+    pub(crate) fn choices(&self) -> Choices {
+        Choices { kv_follows: self.kv_tokens.is_none(), full_sequences: DEFAULT_FULL_SEQUENCES }
     }
 
     /// Limits for one sequence of at most `context` tokens, alone.
@@ -144,35 +166,17 @@ impl ModelArgs {
     }
 }
 
-/// The default context, halved until the KV store takes at most half of the memory that is free now.
-fn default_context(
-    config: &ModelConfig,
-    limits: &ModelLimits,
-    full_sequences: usize,
-    available_bytes: Option<u64>,
-) -> usize {
-    let mut context = DEFAULT_CONTEXT.min(config.max_position_embeddings);
-    let Some(available_bytes) = available_bytes else { return context };
-    let kv_bytes = |context: usize| {
-        let kv_tokens = context * full_sequences;
-        ModelLimits { max_context: context, kv_tokens, ..*limits }.kv_spec(config).bytes() as u64
-    };
-    while context / 2 >= MIN_DEFAULT_CONTEXT && kv_bytes(context) > available_bytes / 2 {
+/// The default context, halved until it fits.
+fn default_context(longest: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let mut context = DEFAULT_CONTEXT.min(longest);
+    while context / 2 >= MIN_DEFAULT_CONTEXT && !fits(context) {
         context /= 2;
     }
     context
 }
 
-/// Memory that can be had without swapping, in bytes, where the operating system says.
-pub(crate) fn available_memory_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 /// A number of tokens, also with the suffix `k` for 1024.
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     let (digits, factor) = match text.strip_suffix(['k', 'K']) {
         Some(digits) => (digits, 1024),
         None => (text, 1),
@@ -184,7 +188,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
     Ok(count)
 }
 
-fn parse_sequences(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_sequences(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(count @ 1..=256) => Ok(count),
         Ok(_) => Err("expected 1 to 256".to_owned()),
@@ -206,22 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn long_context_is_halved_until_memory_suffices() {
-        let config = ModelConfig::gpt_oss_20b();
-        let limits = ModelLimits {
-            max_step_rows: 256,
-            max_logit_rows: 4,
-            max_sequences: 4,
-            max_context: 0,
-            kv_tokens: 0,
-            window_snapshots: 0,
-            kv_dtype: KvDtype::Bf16,
-        };
-        // Two sequences of 8192 tokens in 12 full layers take 402,653,184 bytes; four rings in 12 sliding ones 37,650,432.
-        let context = |available_bytes| default_context(&config, &limits, 2, available_bytes);
-        assert_eq!(context(None), 8192);
-        assert_eq!(context(Some(2 * 440_303_616)), 8192);
-        assert_eq!(context(Some(2 * 440_303_616 - 2)), 4096);
-        assert_eq!(context(Some(0)), 1024);
+    fn default_context_is_halved_until_it_fits() {
+        assert_eq!(default_context(131_072, |_| true), 8192);
+        assert_eq!(default_context(131_072, |context| context <= 5000), 4096);
+        assert_eq!(default_context(131_072, |_| false), 1024);
+        assert_eq!(default_context(3000, |_| false), 1500);
+        assert_eq!(default_context(512, |_| false), 512);
     }
 }

@@ -1,7 +1,10 @@
 //! How numbers and text are shown.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sostenuto_model::MemoryPlan;
 
 /// Bytes in decimal units, three figures: `13.8 GB`.
 pub(crate) fn bytes(count: u64) -> String {
@@ -88,6 +91,26 @@ impl Style {
 fn colour_wanted() -> bool {
     env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && env::var_os("TERM").is_none_or(|value| value != "dumb")
+}
+
+/// A bar of bytes on standard error where that is a terminal.
+pub(crate) fn byte_progress_bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(
+        "{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style)
+}
+
+/// A plan's rows and their sum.
+pub(crate) fn write_memory_plan(out: &mut impl Write, plan: &MemoryPlan) -> io::Result<()> {
+    for row in &plan.rows {
+        writeln!(out, "  {:<20} {:>8}  {}", row.purpose, bytes(row.bytes as u64), row.detail)?;
+    }
+    writeln!(out, "  {:<20} {:>8}", "total", bytes(plan.total_bytes() as u64))
 }
 
 /// `text` without the control characters that could move a terminal's cursor, change its title or worse. Newline and

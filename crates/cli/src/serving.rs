@@ -6,15 +6,15 @@ use std::sync::Arc;
 use sostenuto_engine::{Engine, EngineHandle, EngineOptions, SamplingParams};
 use sostenuto_formats::summary::Parameters;
 use sostenuto_formats::{Checkpoint, Layout, LoadedAs};
-use sostenuto_model::{MemoryPlan, Model, ModelLimits, memory_plan};
-use sostenuto_ops::{BackendInfo, DeviceMemory};
+use sostenuto_model::{MemoryPlan, ModelLimits};
+use sostenuto_ops::BackendInfo;
 use sostenuto_server::{AppState, ServedModel, SystemClock};
 
 use crate::date::Date;
 use crate::error::CliError;
 use crate::hash::Fnv64;
-use crate::load::Source;
-use crate::model_args::{Mode, ModelArgs, available_memory_bytes};
+use crate::load::{Loaded, Source};
+use crate::model_args::{Mode, ModelArgs};
 use crate::output;
 
 /// A model that is loaded and answers, and what there is to say about it.
@@ -38,7 +38,6 @@ pub(crate) struct Facts {
     pub(crate) mode: Mode,
     pub(crate) limits: ModelLimits,
     pub(crate) plan: MemoryPlan,
-    pub(crate) held: DeviceMemory,
     pub(crate) backend: BackendInfo,
 }
 
@@ -50,15 +49,13 @@ impl Serving {
         aliases: &[String],
         date: Option<&Date>,
     ) -> Result<Serving, CliError> {
-        let source = Source::open(args)?;
+        let source = Source::find(args)?;
         let tokenizer = source.tokenizer()?;
-        let limits = args.serving_limits(source.checkpoint.config());
-        let plan = memory_plan(source.checkpoint.config(), &limits);
-        warn_if_short_of_memory(&plan);
-        let model = source.load_model(args, &limits)?;
-        let facts = Facts::of(&source, &model, plan, args.mode, name, tokenizer.is_o200k_harmony());
-        let fingerprint = fingerprint(&source.checkpoint, &facts);
-        let engine = Engine::start(model, EngineOptions::default())?;
+        let limits = args.serving_limits(source.config())?;
+        let loaded = source.load(args, &limits)?;
+        let facts = Facts::of(&source, &loaded, args.mode, name, tokenizer.is_o200k_harmony());
+        let fingerprint = fingerprint(&loaded.checkpoint, &facts);
+        let engine = Engine::start(loaded.model, EngineOptions::default())?;
         let state = AppState {
             engine,
             tokenizer,
@@ -84,13 +81,12 @@ impl Serving {
 impl Facts {
     fn of(
         source: &Source,
-        model: &Model,
-        plan: MemoryPlan,
+        loaded: &Loaded,
         mode: Mode,
         name: Option<&str>,
         embedded_tokenizer: bool,
     ) -> Facts {
-        let checkpoint = &source.checkpoint;
+        let Loaded { checkpoint, model, plan } = loaded;
         Facts {
             name: name.unwrap_or(&source.name).to_owned(),
             is_demo: source.is_demo,
@@ -102,8 +98,7 @@ impl Facts {
             own_tokenizer: !embedded_tokenizer,
             mode,
             limits: *model.limits(),
-            plan,
-            held: model.memory(),
+            plan: plan.clone(),
             backend: model.info(),
         }
     }
@@ -140,16 +135,4 @@ fn fingerprint(checkpoint: &Checkpoint, facts: &Facts) -> String {
     hash.update(facts.mode.name().as_bytes());
     hash.update(env!("CARGO_PKG_VERSION").as_bytes());
     format!("fp_{}", hash.hex())
-}
-
-fn warn_if_short_of_memory(plan: &MemoryPlan) {
-    let needed = plan.total_bytes() as u64;
-    if let Some(available) = available_memory_bytes().filter(|available| needed > *available) {
-        eprintln!(
-            "sostenuto: the plan needs {} of memory and {} are free: expect it to be slow, or to end; a smaller --ctx, \
-             --kv-tokens or --sequences needs less",
-            output::bytes(needed),
-            output::bytes(available)
-        );
-    }
 }

@@ -1,10 +1,8 @@
 //! `sostenuto synth`: a checkpoint with random weights, to measure and to test with.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use sostenuto_formats::synth::{synthetic_size_bytes, write_synthetic};
 use sostenuto_formats::{LayerType, ModelConfig};
 
@@ -76,7 +74,7 @@ pub(crate) struct SynthArgs {
 pub(crate) fn run(args: &SynthArgs) -> Result<(), CliError> {
     let config = args.config();
     config.validate()?;
-    let bar = progress_bar();
+    let bar = output::byte_progress_bar();
     let written = write_synthetic(&args.out, &config, args.seed, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -151,16 +149,4 @@ fn keep_token_ids_in_vocabulary(config: &mut ModelConfig) {
     config.eos_token_id.retain(inside);
     config.bos_token_id = config.bos_token_id.filter(inside);
     config.pad_token_id = config.pad_token_id.filter(inside);
-}
-
-/// A bar on standard error where that is a terminal.
-fn progress_bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template(
-        "{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}",
-    )
-    .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
 }

@@ -43,7 +43,7 @@ impl Checkpoint {
     /// The first violation, with the file or tensor, what was expected and what was found.
     pub fn open(folder: &Path, loading: Loading) -> Result<Checkpoint, CheckpointError> {
         let located = locate(folder)?;
-        let config = located.read_config()?;
+        let config = located.config.read()?;
         let unloaded =
             located.weights.iter().map(|path| UnloadedFile::open(path)).collect::<Result<Vec<_>, _>>()?;
         let file_of = map_tensors(&unloaded)?;
@@ -54,6 +54,29 @@ impl Checkpoint {
         let checkpoint = Checkpoint { folder: located.folder, config, layout, files, file_of };
         checkpoint.check_scales()?;
         Ok(checkpoint)
+    }
+
+    /// Reads the configuration of the checkpoint in `folder` alone: its `config.json` (and `generation_config.json` if
+    /// there is one), or that of its folder `original`. The weights need not be there.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] where there is none, or where it is not one of a gpt-oss model.
+    pub fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
+        locate::locate_config(folder)?.read()
+    }
+
+    /// Brings every page of mapped files into memory, as far as the operating system keeps them there: a first answer
+    /// then waits for no disk. Calls `on_progress` with the bytes done and all bytes, a few hundred times. Files that were
+    /// read are in memory already.
+    pub fn make_resident(&self, on_progress: &mut dyn FnMut(u64, u64)) {
+        let total = self.files.iter().map(SafetensorsFile::len_bytes).sum();
+        let mut done = 0;
+        for file in &self.files {
+            file.touch(&mut |bytes| {
+                done += bytes;
+                on_progress(done, total);
+            });
+        }
     }
 
     /// The folder that holds the weights.

@@ -95,6 +95,19 @@ impl SafetensorsFile {
         self.header.tensors().iter().map(|info| self.view(info))
     }
 
+    /// Touches every page of a mapped file; calls `on_progress` with the bytes of each part when it is done.
+    pub(crate) fn touch(&self, on_progress: &mut dyn FnMut(u64)) {
+        /// No page of an operating system is smaller.
+        const PAGE_BYTES: usize = 4096;
+        const PART_BYTES: usize = 64 << 20;
+        for part in self.bytes.chunks(PART_BYTES) {
+            if self.loaded_as() == LoadedAs::Mapped {
+                std::hint::black_box(part.iter().step_by(PAGE_BYTES).fold(0, |sum, byte| sum ^ byte));
+            }
+            on_progress(part.len() as u64);
+        }
+    }
+
     fn view(&self, info: &TensorInfo) -> TensorView {
         let start = self.header.data_start();
         let range = start + info.begin..start + info.end;

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use sostenuto_formats::codes::f32_to_bf16;
 use sostenuto_ops::{
-    DeviceError, KV_BLOCK_SLOTS, KvCopy, KvDtype, KvLayerId, KvLayerSpec, KvSpec, StepInputs,
+    DeviceError, KV_BLOCK_SLOTS, KvCopy, KvDtype, KvLayerId, KvLayerSpec, KvMemory, KvSpec, StepInputs,
 };
 
 use crate::memory::{Memory, Number};
@@ -71,6 +71,8 @@ pub(crate) struct Geometry {
     all_ring_groups: usize,
     /// Groups of a snapshot.
     snapshot_groups: usize,
+    /// Groups of all snapshots of a layer.
+    all_snapshot_groups: usize,
     /// Positions that a row of a sliding layer sees before itself.
     window_before: usize,
 }
@@ -98,14 +100,8 @@ impl KvStore {
         let geometry = Geometry::new(spec);
         let mut layers = Vec::with_capacity(spec.layers.len());
         for kind in &spec.layers {
-            let groups = match kind {
-                KvLayerSpec::Full => spec.num_blocks,
-                KvLayerSpec::Sliding => {
-                    geometry.all_ring_groups + spec.num_snapshots * geometry.snapshot_groups
-                }
-            };
-            let keys = groups * geometry.kv_heads * geometry.key_elements();
-            let values = groups * geometry.kv_heads * geometry.value_elements();
+            let heads = geometry.layer_groups(spec, *kind) * geometry.kv_heads;
+            let (keys, values) = (heads * geometry.key_elements(), heads * geometry.value_elements());
             layers.push(match spec.dtype {
                 KvDtype::F32 => Elements::F32 {
                     keys: Memory::zeroed(keys, "keys")?,
@@ -120,13 +116,29 @@ impl KvStore {
         Ok(Self { geometry, kinds: spec.layers.clone(), layers })
     }
 
-    /// Size in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        let layer = |layer: &Elements| match layer {
-            Elements::F32 { keys, values } => keys.bytes() + values.bytes(),
-            Elements::Bf16 { keys, values } => keys.bytes() + values.bytes(),
+    /// Size in bytes, by use.
+    pub(crate) fn memory(&self) -> KvMemory {
+        let bytes = |wanted| -> usize {
+            let layers = self.layers.iter().zip(&self.kinds).filter(|(_, kind)| **kind == wanted);
+            layers.map(|(layer, _)| layer.bytes()).sum()
         };
-        self.layers.iter().map(layer).sum()
+        let (rings, snapshots) = (self.geometry.all_ring_groups, self.geometry.all_snapshot_groups);
+        let both = bytes(KvLayerSpec::Sliding);
+        let snapshots = both / (rings + snapshots).max(1) * snapshots;
+        KvMemory { full: bytes(KvLayerSpec::Full), sliding: both - snapshots, snapshots }
+    }
+
+    /// What [`KvStore::memory`] is of a store made from `spec`. A head's elements in a group are whole cache lines.
+    pub(crate) fn planned_memory(spec: &KvSpec) -> KvMemory {
+        let geometry = Geometry::new(spec);
+        let head_elements = geometry.key_elements() + geometry.value_elements();
+        let group_bytes = geometry.kv_heads * head_elements * spec.dtype.bytes();
+        let bytes = |kind, groups| spec.count(kind) * groups * group_bytes;
+        KvMemory {
+            full: bytes(KvLayerSpec::Full, spec.num_blocks),
+            sliding: bytes(KvLayerSpec::Sliding, geometry.all_ring_groups),
+            snapshots: bytes(KvLayerSpec::Sliding, geometry.all_snapshot_groups),
+        }
     }
 
     pub(crate) fn layer(&self, layer: KvLayerId) -> &Elements {
@@ -189,16 +201,27 @@ impl KvStore {
     }
 }
 
+impl Elements {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::F32 { keys, values } => keys.bytes() + values.bytes(),
+            Self::Bf16 { keys, values } => keys.bytes() + values.bytes(),
+        }
+    }
+}
+
 impl Geometry {
     pub(crate) fn new(spec: &KvSpec) -> Self {
         let ring_groups = spec.ring_slots.div_ceil(GROUP);
+        let snapshot_groups = spec.snapshot_slots().div_ceil(GROUP);
         Self {
             kv_heads: spec.num_kv_heads,
             dim: spec.head_dim,
             value_row: spec.head_dim.next_multiple_of(GROUP),
             ring_groups,
             all_ring_groups: spec.num_rings * ring_groups,
-            snapshot_groups: spec.snapshot_slots().div_ceil(GROUP),
+            snapshot_groups,
+            all_snapshot_groups: spec.num_snapshots * snapshot_groups,
             window_before: spec.snapshot_slots(),
         }
     }
@@ -229,6 +252,14 @@ impl Geometry {
             let at =
                 |group: usize, slot: usize| ((group * self.kv_heads + head) * GROUP + slot) * self.value_row;
             values.copy_within(at(from, slots.start)..at(from, slots.end), at(to, slots.start));
+        }
+    }
+
+    /// Groups of a layer.
+    fn layer_groups(&self, spec: &KvSpec, kind: KvLayerSpec) -> usize {
+        match kind {
+            KvLayerSpec::Full => spec.num_blocks,
+            KvLayerSpec::Sliding => self.all_ring_groups + self.all_snapshot_groups,
         }
     }
 

@@ -42,12 +42,17 @@ impl<T: Number> Memory<T> {
     /// [`DeviceError::OutOfMemory`].
     pub(crate) fn zeroed(len: usize, what: &str) -> Result<Self, DeviceError> {
         let needed = len * size_of::<T>();
-        let count = needed.div_ceil(size_of::<Line>());
+        let count = Self::planned_bytes(len) / size_of::<Line>();
         let mut lines = Vec::new();
         let out_of_memory = |_| DeviceError::OutOfMemory { what: what.to_owned(), needed };
         lines.try_reserve_exact(count).map_err(out_of_memory)?;
         lines.resize(count, Line([0; 64]));
         Ok(Self { lines, len, element: PhantomData })
+    }
+
+    /// Size in bytes of `len` elements: whole cache lines.
+    pub(crate) fn planned_bytes(len: usize) -> usize {
+        (len * size_of::<T>()).next_multiple_of(size_of::<Line>())
     }
 
     /// Size in bytes.
@@ -120,6 +125,7 @@ mod tests {
         assert_eq!(&*memory, &[0; 37]);
         assert_eq!(memory.as_ptr() as usize % 64, 0);
         assert_eq!(memory.bytes(), 128);
+        assert_eq!(Memory::<u16>::planned_bytes(37), 128);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Errors of loading a model.
 
-use sostenuto_ops::DeviceError;
+use sostenuto_ops::{ContractError, DeviceError};
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +8,9 @@ pub enum ModelError {
     /// The device refused.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A model under these limits can't be put on any device.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
     /// A limit can't be kept.
     #[error("{field} is {value}; {rule}")]
     Limit {

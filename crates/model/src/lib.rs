@@ -15,9 +15,12 @@ use sostenuto_ops::{
     Backend, BackendInfo, BufferId, DeviceError, DeviceMemory, KvCopy, ProgramId, StepInputs,
 };
 
+use program::Buffers;
+use weights::Weights;
+
 pub use error::ModelError;
 pub use limits::ModelLimits;
-pub use plan::{MemoryPlan, PlanRow, memory_plan};
+pub use plan::{MemoryPlan, PlanRow, Purpose, memory_plan};
 pub use rope::RopeFrequencies;
 
 /// A model on a device, ready to run steps.
@@ -38,8 +41,10 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let config = checkpoint.config().clone();
         limits.check(&config)?;
-        let weights = weights::Weights::load(checkpoint, backend.as_mut())?;
-        let buffers = program::Buffers::create(backend.as_mut(), &config, limits)?;
+        let weights = Weights::bind(&config, |reference| {
+            backend.load_weight(weights::spec(reference, &config), weights::data(checkpoint, reference))
+        })?;
+        let buffers = Buffers::create(&config, limits, |spec| backend.create_buffer(spec))?;
         backend.create_kv(limits.kv_spec(&config))?;
         let program = backend.compile(program::forward(&config, &weights, &buffers))?;
         Ok(Self { config, limits: *limits, backend, program, logits: buffers.logits })

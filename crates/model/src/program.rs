@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sostenuto_formats::{LayerType, ModelConfig};
-use sostenuto_ops::{Backend, BufferId, BufferKind, BufferSpec, DeviceError, KvLayerId, Op, Program, Rows};
+use sostenuto_ops::{BufferId, BufferKind, BufferSpec, KvLayerId, Op, Program, Rows};
 
 use crate::limits::ModelLimits;
 use crate::rope::RopeFrequencies;
@@ -53,15 +53,15 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Allocates all of them.
-    pub(crate) fn create(
-        backend: &mut dyn Backend,
+    /// Makes all of them with `create`.
+    pub(crate) fn create<E>(
         config: &ModelConfig,
         limits: &ModelLimits,
-    ) -> Result<Self, DeviceError> {
+        mut create: impl FnMut(BufferSpec) -> Result<BufferId, E>,
+    ) -> Result<Self, E> {
         let mut ids = [BufferId(0); 12];
         for (id, spec) in ids.iter_mut().zip(buffer_specs(config, limits)) {
-            *id = backend.create_buffer(spec)?;
+            *id = create(spec)?;
         }
         let [hidden, normed, rope_table, qkv, attention, router_logits, experts, rest @ ..] = ids;
         let [expert_weights, expert_activations, last_hidden, last_normed, logits] = rest;

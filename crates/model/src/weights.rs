@@ -1,9 +1,7 @@
 //! Weights bound once to named fields.
 
 use sostenuto_formats::{Checkpoint, LayerWeight, ModelConfig, WeightRef};
-use sostenuto_ops::{Backend, WeightData, WeightFormat, WeightId, WeightSpec};
-
-use crate::error::ModelError;
+use sostenuto_ops::{WeightData, WeightFormat, WeightId, WeightSpec};
 
 /// Every weight of the model, on the device.
 #[derive(Clone, Debug)]
@@ -53,15 +51,6 @@ const LAYER_WEIGHTS: [LayerWeight; 13] = [
     LayerWeight::DownBias,
 ];
 
-/// Every weight that a device is handed.
-pub(crate) fn all(config: &ModelConfig) -> impl Iterator<Item = WeightRef> + use<> {
-    let layers = config.num_hidden_layers;
-    let of_layer = |layer| LAYER_WEIGHTS.into_iter().map(move |weight| WeightRef::Layer(layer, weight));
-    [WeightRef::Embedding, WeightRef::FinalNorm, WeightRef::Unembedding]
-        .into_iter()
-        .chain((0..layers).flat_map(of_layer))
-}
-
 /// How a device is told of a weight.
 pub(crate) fn spec(reference: WeightRef, config: &ModelConfig) -> WeightSpec {
     use LayerWeight::{DownBias, GateUpBias};
@@ -88,25 +77,24 @@ pub(crate) fn spec(reference: WeightRef, config: &ModelConfig) -> WeightSpec {
 }
 
 impl Weights {
-    /// Hands every weight of a checkpoint to the device.
-    pub(crate) fn load(checkpoint: &Checkpoint, backend: &mut dyn Backend) -> Result<Self, ModelError> {
-        let config = checkpoint.config();
-        let mut load = |reference| -> Result<WeightId, ModelError> {
-            Ok(backend.load_weight(spec(reference, config), data(checkpoint, reference))?)
-        };
+    /// Binds every weight to the id that `load` gives it.
+    pub(crate) fn bind<E>(
+        config: &ModelConfig,
+        mut load: impl FnMut(WeightRef) -> Result<WeightId, E>,
+    ) -> Result<Self, E> {
         Ok(Self {
             embedding: load(WeightRef::Embedding)?,
             final_norm: load(WeightRef::FinalNorm)?,
             unembedding: load(WeightRef::Unembedding)?,
             layers: (0..config.num_hidden_layers)
-                .map(|layer| LayerWeights::load(|weight| load(WeightRef::Layer(layer, weight))))
+                .map(|layer| LayerWeights::bind(|weight| load(WeightRef::Layer(layer, weight))))
                 .collect::<Result<_, _>>()?,
         })
     }
 }
 
 impl LayerWeights {
-    fn load(mut load: impl FnMut(LayerWeight) -> Result<WeightId, ModelError>) -> Result<Self, ModelError> {
+    fn bind<E>(mut load: impl FnMut(LayerWeight) -> Result<WeightId, E>) -> Result<Self, E> {
         let mut ids = [WeightId(0); LAYER_WEIGHTS.len()];
         for (id, weight) in ids.iter_mut().zip(LAYER_WEIGHTS) {
             *id = load(weight)?;
@@ -132,7 +120,7 @@ impl LayerWeights {
 }
 
 /// The bytes of a weight.
-fn data(checkpoint: &Checkpoint, reference: WeightRef) -> WeightData {
+pub(crate) fn data(checkpoint: &Checkpoint, reference: WeightRef) -> WeightData {
     let bytes = |reference| checkpoint.weight(reference).into_iter().map(|view| view.bytes).collect();
     let scales = match reference {
         WeightRef::Layer(layer, LayerWeight::GateUpBlocks) => Some((layer, LayerWeight::GateUpScales)),

@@ -104,9 +104,14 @@ impl Tensor {
         Self::mxfp4(name, shape, |_| rng.next() as u8, |_| (base - scales.below(4) as i32) as u8)
     }
 
-    /// The weight's bytes in `pieces` pieces.
+    /// The weight's bytes in `pieces` pieces: of whole rows where there are enough, at even offsets otherwise.
     pub(crate) fn data(&self, pieces: usize) -> WeightData {
-        WeightData { values: cut(&self.values_bytes, pieces), scales: cut(&self.scale_bytes, pieces) }
+        let row_bytes = self.values_bytes.len() / (self.spec.experts * self.spec.out_features);
+        let unit = if self.spec.out_features > pieces { row_bytes } else { 2 };
+        WeightData {
+            values: cut(&self.values_bytes, pieces, unit),
+            scales: cut(&self.scale_bytes, pieces, 2),
+        }
     }
 
     /// A row of values.
@@ -121,11 +126,11 @@ fn spec(name: &str, format: WeightFormat, [experts, out_features, in_features]: 
     WeightSpec { name: name.to_owned(), format, experts, out_features, in_features }
 }
 
-/// Cuts bytes into pieces at even offsets.
-fn cut(bytes: &[u8], pieces: usize) -> Vec<SharedBytes> {
+/// Cuts bytes into pieces at multiples of `unit`.
+fn cut(bytes: &[u8], pieces: usize, unit: usize) -> Vec<SharedBytes> {
     if bytes.is_empty() {
         return Vec::new();
     }
-    let step = (bytes.len() / pieces).next_multiple_of(2).max(2);
+    let step = (bytes.len() / pieces).next_multiple_of(unit).max(unit);
     bytes.chunks(step).map(|piece| SharedBytes::from_vec(piece.to_vec())).collect()
 }

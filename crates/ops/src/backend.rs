@@ -2,7 +2,7 @@
 
 use crate::copy::KvCopy;
 use crate::op::Program;
-use crate::registry::ContractError;
+use crate::registry::{ContractError, Registry};
 use crate::spec::{BufferId, BufferSpec, KvSpec, ProgramId, WeightData, WeightId, WeightSpec};
 use crate::step::StepInputs;
 
@@ -47,9 +47,34 @@ pub struct DeviceMemory {
     /// Activation buffers.
     pub buffers: usize,
     /// KV store.
-    pub kv: usize,
+    pub kv: KvMemory,
     /// Kernels' scratch.
     pub scratch: usize,
+}
+
+impl DeviceMemory {
+    /// Sum of all purposes, in bytes.
+    pub fn total(&self) -> usize {
+        self.weights + self.buffers + self.kv.total() + self.scratch
+    }
+}
+
+/// Bytes of a KV store, by use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvMemory {
+    /// Blocks of full-attention layers.
+    pub full: usize,
+    /// Rings of sliding-window layers.
+    pub sliding: usize,
+    /// Window snapshots of sliding-window layers.
+    pub snapshots: usize,
+}
+
+impl KvMemory {
+    /// Sum over the uses, in bytes.
+    pub fn total(&self) -> usize {
+        self.full + self.sliding + self.snapshots
+    }
 }
 
 /// What can go wrong on a device.
@@ -75,6 +100,13 @@ pub trait Backend: Send {
 
     /// Bytes held at present.
     fn memory(&self) -> DeviceMemory;
+
+    /// What [`Backend::memory`] would say of a fresh device of this kind that was given everything in `registry` and
+    /// had compiled `program`: a closed form, byte for byte. Allocates nothing on the device.
+    ///
+    /// # Errors
+    /// What is wrong with the first op that does not agree with the specs.
+    fn planned_memory(&self, registry: &Registry, program: &Program) -> Result<DeviceMemory, ContractError>;
 
     /// Allocates a zeroed activation buffer.
     fn create_buffer(&mut self, spec: BufferSpec) -> Result<BufferId, DeviceError>;

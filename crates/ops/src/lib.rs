@@ -16,7 +16,7 @@ pub mod scalar;
 mod spec;
 mod step;
 
-pub use backend::{Backend, BackendInfo, DeviceError, DeviceMemory, KernelChoice, Precision};
+pub use backend::{Backend, BackendInfo, DeviceError, DeviceMemory, KernelChoice, KvMemory, Precision};
 pub use copy::KvCopy;
 pub use op::{Op, Program, Rows};
 pub use registry::{ContractError, Registry, SlidingLimits, StepLimits};

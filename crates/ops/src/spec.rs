@@ -2,6 +2,8 @@
 
 use sostenuto_formats::SharedBytes;
 
+use crate::backend::KvMemory;
+
 /// Slots (token places) of one KV block of a full-attention layer.
 pub const KV_BLOCK_SLOTS: usize = 16;
 
@@ -193,6 +195,15 @@ impl KvSpec {
         self.window.saturating_sub(1)
     }
 
+    /// Bytes by use.
+    pub fn memory(&self) -> KvMemory {
+        KvMemory {
+            full: self.layer_bytes(KvLayerSpec::Full),
+            sliding: self.layer_bytes(KvLayerSpec::Sliding),
+            snapshots: self.snapshot_bytes(),
+        }
+    }
+
     /// Bytes of all layers of a kind, without snapshots.
     pub fn layer_bytes(&self, kind: KvLayerSpec) -> usize {
         self.count(kind) * self.layer_slots(kind) * self.slot_bytes()
@@ -206,7 +217,7 @@ impl KvSpec {
 
     /// Total bytes.
     pub fn bytes(&self) -> usize {
-        self.layer_bytes(KvLayerSpec::Full) + self.layer_bytes(KvLayerSpec::Sliding) + self.snapshot_bytes()
+        self.memory().total()
     }
 
     /// Number of layers of a kind.

@@ -1,8 +1,8 @@
 //! `sostenuto bench`: how fast a model runs here, against what this machine's memory allows.
 
-mod bandwidth;
+pub(crate) mod bandwidth;
 mod report;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use self::report::{DecodeResult, PrefillResult, Report};
 use self::traffic::Traffic;
 use crate::error::CliError;
 use crate::hash::Fnv64;
-use crate::load::Source;
+use crate::load::{Loaded, Source};
 use crate::model_args::ModelArgs;
 use crate::sequence::SoloSequence;
 
@@ -58,16 +58,16 @@ pub(crate) struct BenchArgs {
 
 /// Measures and reports.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
-    let source = Source::open(&args.model)?;
+    let source = Source::find(&args.model)?;
     let needed = needed_context(args);
-    let longest = source.checkpoint.config().max_position_embeddings;
+    let longest = source.config().max_position_embeddings;
     if needed > longest {
         return Err(CliError::new(format!(
             "--prompt, --context and --decode need {needed} tokens: the model's context is {longest}"
         )));
     }
     let limits = args.model.solo_limits(needed.next_multiple_of(KV_BLOCK_SLOTS).min(longest));
-    let mut model = source.load_model(&args.model, &limits)?;
+    let Loaded { checkpoint, mut model, .. } = source.load(&args.model, &limits)?;
     let info = model.info();
     let bandwidth = bandwidth::measure(info.threads);
     let logits_hash = logits_hash(&mut model)?;
@@ -78,7 +78,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
         .iter()
         .map(|context| decode(&mut model, args, *context as usize, bandwidth))
         .collect::<Result<_, _>>()?;
-    Report::new(&source, &info, args.model.mode, bandwidth, logits_hash, prefill, decode).write(args.json)
+    Report::new((&source.name, &checkpoint), &info, args.model.mode, bandwidth, logits_hash, prefill, decode)
+        .write(args.json)
 }
 
 fn needed_context(args: &BenchArgs) -> usize {

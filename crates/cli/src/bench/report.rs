@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use sostenuto_formats::Checkpoint;
 use sostenuto_ops::BackendInfo;
 
 use super::traffic::Traffic;
 use crate::error::CliError;
-use crate::load::Source;
 use crate::model_args::Mode;
 use crate::output::{self, Style};
 
@@ -62,7 +62,7 @@ pub(crate) struct Report {
 impl Report {
     /// Puts the results together.
     pub(crate) fn new(
-        source: &Source,
+        (name, checkpoint): (&str, &Checkpoint),
         info: &BackendInfo,
         mode: Mode,
         bandwidth: f64,
@@ -73,10 +73,10 @@ impl Report {
         Report {
             version: env!("CARGO_PKG_VERSION"),
             optimised: !cfg!(debug_assertions),
-            model: source.name.clone(),
-            layers: source.checkpoint.config().num_hidden_layers,
-            weight_bytes: source.checkpoint.total_bytes(),
-            loaded: source.checkpoint.loaded_as().to_string(),
+            model: name.to_owned(),
+            layers: checkpoint.config().num_hidden_layers,
+            weight_bytes: checkpoint.total_bytes(),
+            loaded: checkpoint.loaded_as().to_string(),
             backend: info.name,
             device: info.device.clone(),
             threads: info.threads,

@@ -28,10 +28,9 @@ struct LogitsLine {
 
 /// Logits of every line's ids, each line a sequence of its own.
 pub(crate) fn run(args: &LogitsArgs) -> Result<(), CliError> {
-    let source = Source::open(&args.model)?;
-    let context =
-        args.model.ctx.unwrap_or(DEFAULT_CONTEXT).min(source.checkpoint.config().max_position_embeddings);
-    let mut model = source.load_model(&args.model, &args.model.solo_limits(context))?;
+    let source = Source::find(&args.model)?;
+    let context = args.model.ctx.unwrap_or(DEFAULT_CONTEXT).min(source.config().max_position_embeddings);
+    let mut model = source.load(&args.model, &args.model.solo_limits(context))?.model;
     let last = args.last as usize;
     answer_stdin(|line: IdsLine| {
         if line.ids.is_empty() {

@@ -8,6 +8,7 @@ use sostenuto_server::DEFAULT_PORT;
 
 use crate::demo;
 use crate::error::CliError;
+use crate::memory;
 use crate::output::{self, Style, grouped};
 use crate::serving::Facts;
 
@@ -67,13 +68,12 @@ fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
 
 fn write_plan(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
     writeln!(out, "\n{}memory plan{}", style.bold(), style.reset())?;
-    for row in &facts.plan.rows {
-        writeln!(out, "  {:<20} {:>8}  {}", row.purpose, output::bytes(row.bytes as u64), row.detail)?;
-    }
-    let scratch = facts.held.scratch;
-    writeln!(out, "  {:<20} {:>8}", "kernels' scratch", output::bytes(scratch as u64))?;
-    let total = facts.plan.total_bytes() + scratch;
-    writeln!(out, "  {:<20} {:>8}", "total", output::bytes(total as u64))
+    output::write_memory_plan(out, &facts.plan)?;
+    let Some(resident) = memory::resident_bytes() else { return Ok(()) };
+    let planned = facts.plan.total_bytes() as f64;
+    let difference = 100.0 * (resident as f64 - planned) / planned;
+    let resident = output::bytes(resident);
+    writeln!(out, "  {:<20} {resident:>8}  {difference:+.1} % against the plan", "in memory now")
 }
 
 fn write_kernels(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {

@@ -4,6 +4,7 @@ mod chat;
 mod checkpoint;
 mod debug;
 mod malformed;
+mod plan;
 mod serve;
 mod server;
 mod support;

@@ -17,6 +17,11 @@ pub(super) struct Located {
     pub(super) weights: Vec<PathBuf>,
     /// The index with its path, if that is what named the weights.
     pub(super) index: Option<(PathBuf, ShardIndex)>,
+    pub(super) config: ConfigFiles,
+}
+
+/// Where a configuration lies.
+pub(super) struct ConfigFiles {
     config: PathBuf,
     /// Read if it exists.
     generation_config: PathBuf,
@@ -24,21 +29,44 @@ pub(super) struct Located {
 
 /// Finds the checkpoint in `folder`; see [`super::Checkpoint::open`].
 pub(super) fn locate(folder: &Path) -> Result<Located, CheckpointError> {
-    let metadata = std::fs::metadata(folder).map_err(|source| io_error(folder, "open", source))?;
-    if !metadata.is_dir() {
-        return Err(CheckpointError::NotAFolder { path: folder.to_owned(), found: "a file" });
-    }
+    check_folder(folder)?;
     if let Some(located) = locate_in(folder)? {
         return Ok(located);
     }
     let original = folder.join("original");
     let found = if original.is_dir() { locate_in(&original)? } else { None };
     let mut located = found.ok_or_else(|| CheckpointError::NoWeights { path: folder.to_owned() })?;
-    if !located.config.exists() {
-        located.config = folder.join("config.json");
-    }
-    located.generation_config = folder.join("generation_config.json");
+    located.config = original_config(folder, &original);
     Ok(located)
+}
+
+/// Finds the configuration in `folder`; see [`super::Checkpoint::read_config`].
+pub(super) fn locate_config(folder: &Path) -> Result<ConfigFiles, CheckpointError> {
+    check_folder(folder)?;
+    let (files, original) = (ConfigFiles::of(folder), folder.join("original"));
+    if !files.config.exists() && original.join("config.json").exists() {
+        return Ok(original_config(folder, &original));
+    }
+    Ok(files)
+}
+
+fn check_folder(folder: &Path) -> Result<(), CheckpointError> {
+    let metadata = std::fs::metadata(folder).map_err(|source| io_error(folder, "open", source))?;
+    if !metadata.is_dir() {
+        return Err(CheckpointError::NotAFolder { path: folder.to_owned(), found: "a file" });
+    }
+    Ok(())
+}
+
+/// The configuration of the folder `original` in `folder`: its own if it has one; `generation_config.json` lies beside
+/// that folder.
+fn original_config(folder: &Path, original: &Path) -> ConfigFiles {
+    let mut files = ConfigFiles::of(folder);
+    let own = original.join("config.json");
+    if own.exists() {
+        files.config = own;
+    }
+    files
 }
 
 fn locate_in(folder: &Path) -> Result<Option<Located>, CheckpointError> {
@@ -57,13 +85,7 @@ fn locate_in(folder: &Path) -> Result<Option<Located>, CheckpointError> {
     if weights.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Located {
-        folder: folder.to_owned(),
-        weights,
-        index,
-        config: folder.join("config.json"),
-        generation_config: folder.join("generation_config.json"),
-    }))
+    Ok(Some(Located { folder: folder.to_owned(), weights, index, config: ConfigFiles::of(folder) }))
 }
 
 fn shard_paths(folder: &Path, index: &ShardIndex) -> Result<Vec<PathBuf>, CheckpointError> {
@@ -100,8 +122,16 @@ fn list_weights(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(paths)
 }
 
-impl Located {
-    pub(super) fn read_config(&self) -> Result<ModelConfig, CheckpointError> {
+impl ConfigFiles {
+    fn of(folder: &Path) -> ConfigFiles {
+        ConfigFiles {
+            config: folder.join("config.json"),
+            generation_config: folder.join("generation_config.json"),
+        }
+    }
+
+    /// Reads it.
+    pub(super) fn read(&self) -> Result<ModelConfig, CheckpointError> {
         if !self.config.exists() {
             return Err(CheckpointError::MissingConfig { path: self.config.clone() });
         }

@@ -76,6 +76,34 @@ fn configuration_comes_from_the_folder_with_stop_tokens_of_generation_config_fir
 }
 
 #[test]
+fn configuration_is_read_without_weights_also_that_of_original() {
+    let weights = ["model.safetensors", "original/model.safetensors"];
+    for (folder, weights) in [single_file_checkpoint(), original_checkpoint()].iter().zip(weights) {
+        let expected = open(folder.path(), Loading::Mmap).config().clone();
+        fs::remove_file(folder.path().join(weights)).unwrap();
+        assert_eq!(Checkpoint::read_config(folder.path()).unwrap(), expected);
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let error = Checkpoint::read_config(empty.path()).unwrap_err();
+    assert!(matches!(error, CheckpointError::MissingConfig { .. }), "{error}");
+}
+
+#[test]
+fn touching_mapped_files_counts_every_byte() {
+    for loading in [Loading::Mmap, Loading::Read] {
+        let folder = sharded_checkpoint();
+        let checkpoint = open(folder.path(), loading);
+        let total: u64 = checkpoint.files().iter().map(|file| file.len_bytes()).sum();
+        let mut last = (0, 0);
+        checkpoint.make_resident(&mut |done, all| {
+            assert!(done > last.0 && done <= all);
+            last = (done, all);
+        });
+        assert_eq!(last, (total, total));
+    }
+}
+
+#[test]
 fn original_configuration_equals_the_hugging_face_one_but_for_tokens() {
     let original = original_checkpoint();
     let config = open(original.path(), Loading::Auto).config().clone();

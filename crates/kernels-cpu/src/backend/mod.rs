@@ -3,8 +3,8 @@
 mod names;
 mod run;
 mod scratch;
+mod weight;
 
-use sostenuto_formats::SharedBytes;
 use sostenuto_ops::{
     Backend, BackendInfo, BufferId, BufferKind, BufferSpec, ContractError, DeviceError, DeviceMemory, KvCopy,
     KvSpec, Precision, Program, ProgramId, Registry, StepInputs, StepLimits, WeightData, WeightId,
@@ -16,7 +16,8 @@ use crate::kv::KvStore;
 use crate::memory::Memory;
 use crate::pool::Pool;
 use run::Run;
-use scratch::Scratch;
+use scratch::{Need, Scratch};
+use weight::Weight;
 
 /// How to run on a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Default for CpuOptions {
     }
 }
 
-/// A device in host memory. Weights of one piece are used where they lie; others are joined.
+/// A device in host memory. Weights are used where they lie, as far as their pieces allow.
 pub struct CpuBackend {
     witness: Witness,
     precision: Precision,
@@ -54,13 +55,6 @@ pub struct CpuBackend {
 enum Buffer {
     F32(Memory<f32>),
     U32(Memory<u32>),
-}
-
-/// Storage of a weight.
-struct Weight {
-    spec: WeightSpec,
-    values: SharedBytes,
-    scales: SharedBytes,
 }
 
 impl CpuBackend {
@@ -120,11 +114,25 @@ impl Backend for CpuBackend {
             Buffer::U32(values) => values.bytes(),
         });
         DeviceMemory {
-            weights: self.weights.iter().map(|weight| weight.spec.bytes()).sum(),
+            weights: self.weights.iter().map(Weight::bytes).sum(),
             buffers: buffers.sum(),
-            kv: self.kv.as_ref().map_or(0, KvStore::bytes),
+            kv: self.kv.as_ref().map(KvStore::memory).unwrap_or_default(),
             scratch: self.scratch.bytes(),
         }
+    }
+
+    fn planned_memory(&self, registry: &Registry, program: &Program) -> Result<DeviceMemory, ContractError> {
+        registry.check_program(program)?;
+        let buffers = registry.buffers().iter().map(|spec| match spec.kind {
+            BufferKind::F32 => Memory::<f32>::planned_bytes(spec.rows * spec.width),
+            BufferKind::U32 => Memory::<u32>::planned_bytes(spec.rows * spec.width),
+        });
+        Ok(DeviceMemory {
+            buffers: buffers.sum(),
+            kv: registry.kv().map(KvStore::planned_memory).unwrap_or_default(),
+            scratch: Need::of(program, registry, self.precision).bytes(self.pool.threads()),
+            ..registry.memory()
+        })
     }
 
     fn create_buffer(&mut self, spec: BufferSpec) -> Result<BufferId, DeviceError> {
@@ -139,8 +147,7 @@ impl Backend for CpuBackend {
 
     fn load_weight(&mut self, spec: WeightSpec, data: WeightData) -> Result<WeightId, DeviceError> {
         let id = self.registry.add_weight(spec.clone(), &data)?;
-        let (values, scales) = (joined(data.values, &spec.name)?, joined(data.scales, &spec.name)?);
-        self.weights.push(Weight { spec, values, scales });
+        self.weights.push(Weight::new(spec, data)?);
         Ok(id)
     }
 
@@ -152,8 +159,8 @@ impl Backend for CpuBackend {
 
     fn compile(&mut self, program: Program) -> Result<ProgramId, DeviceError> {
         let limits = self.registry.check_program(&program)?;
-        let threads = self.pool.threads();
-        self.scratch.reserve(&program, &self.registry, threads, self.precision)?;
+        let need = Need::of(&program, &self.registry, self.precision);
+        self.scratch.reserve(need, self.pool.threads())?;
         self.programs.push((program, limits));
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }
@@ -217,31 +224,9 @@ impl Backend for CpuBackend {
     }
 }
 
-/// The one piece, shared; or a copy of all of them, one after another.
-fn joined(mut pieces: Vec<SharedBytes>, name: &str) -> Result<SharedBytes, DeviceError> {
-    if pieces.len() == 1 {
-        return Ok(pieces.remove(0));
-    }
-    let needed = pieces.iter().map(|piece| piece.len()).sum();
-    let mut bytes = Vec::new();
-    let out_of_memory = |_| DeviceError::OutOfMemory { what: name.to_owned(), needed };
-    bytes.try_reserve_exact(needed).map_err(out_of_memory)?;
-    pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
-    Ok(SharedBytes::from_vec(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn single_piece_is_used_where_it_lies_and_others_are_joined_in_order() {
-        let piece = |bytes: &[u8]| SharedBytes::from_vec(bytes.to_vec());
-        let one = piece(&[1, 2]);
-        assert_eq!(joined(vec![one.clone()], "w").unwrap().as_ptr(), one.as_ptr());
-        assert_eq!(&*joined(vec![one, piece(&[3]), piece(&[4, 5])], "w").unwrap(), &[1, 2, 3, 4, 5]);
-        assert!(joined(Vec::new(), "w").unwrap().is_empty());
-    }
 
     #[test]
     fn missing_instruction_set_is_refused() {

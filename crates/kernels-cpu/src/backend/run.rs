@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use sostenuto_ops::{BufferId, KvLayerId, Op, Precision, Registry, Rows, StepInputs, WeightId};
 
+use super::Buffer;
 use super::scratch::Scratch;
-use super::{Buffer, Weight};
+use super::weight::{Piece, Weight};
 use crate::isa::Witness;
 use crate::kernel::attention::{Attend, write_slot};
 use crate::kernel::linear::Linear;
@@ -79,8 +80,7 @@ impl Run<'_> {
         let table = self.weight(table);
         let width = table.spec.in_features;
         for (row, &token) in result.chunks_exact_mut(width).zip(self.step.token_ids) {
-            let start = token as usize * 2 * width;
-            embed(&table.values[start..start + 2 * width], row);
+            embed(table.row(token as usize), row);
         }
         self.put(out, Buffer::F32(result));
     }
@@ -89,7 +89,7 @@ impl Run<'_> {
         let (rows, width) = (self.count(rows), self.width(input));
         let mut result = self.take_f32(out);
         let source = (input != out).then(|| f32_of(self.buffers, input));
-        let (witness, weight) = (self.witness, &*self.weights[weight.0 as usize].values);
+        let (witness, weight) = (self.witness, self.weights[weight.0 as usize].values());
         let parts = Parts::new(&mut result[..rows * width]);
         let region = |t: usize, _: usize| {
             let range = t * width..(t + 1) * width;
@@ -116,15 +116,25 @@ impl Run<'_> {
         };
         self.pack(input, rows, k, Order::Bf16);
         let (witness, packed) = (self.witness, &self.scratch.packed[..rows * blocks(k) * BLOCK]);
-        let weight = Bf16::new(&self.weights[weight.0 as usize].values, k);
-        let bias = bias.map(|bias| &*self.weights[bias.0 as usize].values);
+        let weight = &self.weights[weight.0 as usize];
+        let bias = bias.map(|bias| self.weights[bias.0 as usize].values());
         let parts = Parts::new(&mut result[..rows * n]);
         let size = chunk(n, self.pool.threads(), PANEL_ROWS);
         let region = |task: usize, _: usize| {
-            let features = part(task, size, n);
-            witness.run(Linear { weight, inputs: packed, bias, features, accumulate, out: parts });
+            let (piece, features) = part_of_piece(task, size, weight);
+            witness.run(Linear {
+                weight: Bf16::new(piece.bytes, k),
+                inputs: packed,
+                bias: bias.map(|bias| &bias[2 * piece.first..2 * (piece.first + piece.rows)]),
+                features,
+                accumulate,
+                out: parts,
+                width: n,
+                first: piece.first,
+            });
         };
-        self.pool.run_if(rows * n * k >= PARALLEL_FROM, n.div_ceil(size), &region);
+        let tasks = weight.rows().map(|piece| piece.rows.div_ceil(size)).sum();
+        self.pool.run_if(rows * n * k >= PARALLEL_FROM, tasks, &region);
         self.put(out, Buffer::F32(result));
     }
 
@@ -211,7 +221,7 @@ impl Run<'_> {
         let (dim, heads) = (geometry.dim, geometry.kv_heads);
         let (width, group) = ((num_heads + 2 * heads) * dim, num_heads / heads);
         let (witness, step, rows) = (self.witness, self.step, self.step.rows());
-        let sinks = &*self.weights[sinks.0 as usize].values;
+        let sinks = self.weights[sinks.0 as usize].values();
         let (per_thread, scratch) = (self.scratch.per_thread, Parts::new(&mut self.scratch.threads));
         let qkv = f32_of(self.buffers, qkv);
         let out = Parts::new(out);
@@ -263,7 +273,7 @@ impl Run<'_> {
         self.route(experts, rows * k, weight);
         self.prepare(input, rows, matrices.in_features);
         let Scratch { packed, int8, routing, .. } = &*self.scratch;
-        let bias = &*self.weights[bias.0 as usize].values;
+        let bias = self.weights[bias.0 as usize].values();
         let out_parts = Parts::new(&mut result[..rows * k * matrices.out_features / 2]);
         let shared = (self.witness, &mut *self.pool, routing);
         match self.precision {
@@ -291,7 +301,7 @@ impl Run<'_> {
         self.route(experts, rows * k, weight);
         self.prepare(input, rows * k, matrices.in_features);
         let Scratch { packed, int8, routing, threads, per_thread } = &mut *self.scratch;
-        let bias = &*self.weights[bias.0 as usize].values;
+        let bias = self.weights[bias.0 as usize].values();
         let weights = &f32_of(self.buffers, weights)[..rows * k];
         let out_parts = Parts::new(&mut result[..rows * matrices.out_features]);
         let scratch = (Parts::new(threads), *per_thread);
@@ -387,9 +397,9 @@ impl Run<'_> {
 impl<'a> Run<'a> {
     /// The experts' matrices.
     fn experts(&self, id: WeightId) -> MxExperts<'a> {
-        let Weight { spec, values, scales } = &self.weights[id.0 as usize];
-        let (out_features, in_features) = (spec.out_features, spec.in_features);
-        MxExperts { codes: values, scales, out_features, in_features }
+        let weight = &self.weights[id.0 as usize];
+        let (out_features, in_features) = (weight.spec.out_features, weight.spec.in_features);
+        MxExperts { codes: weight.values(), scales: &weight.scales, out_features, in_features }
     }
 }
 
@@ -461,6 +471,18 @@ fn f32_of(buffers: &[Buffer], id: BufferId) -> &[f32] {
 /// Size of the chunks that `n` features are cut into: at most `most`, and several for each thread.
 fn chunk(n: usize, threads: usize, most: usize) -> usize {
     (n / (4 * threads)).next_multiple_of(8).clamp(8, most)
+}
+
+/// The i-th chunk of a matrix whose pieces are each cut into chunks: its piece, and the chunk's rows in that.
+fn part_of_piece(mut i: usize, size: usize, weight: &Weight) -> (Piece<'_>, Range<usize>) {
+    for piece in weight.rows() {
+        let chunks = piece.rows.div_ceil(size);
+        if i < chunks {
+            return (piece, part(i, size, piece.rows));
+        }
+        i -= chunks;
+    }
+    unreachable!("a chunk of the matrix")
 }
 
 /// The i-th chunk of `n` features.

@@ -25,42 +25,50 @@ pub(super) struct Scratch {
     pub(super) per_thread: usize,
 }
 
-/// What an op needs.
-#[derive(Clone, Copy, Debug, Default)]
-struct Need {
+/// Elements of each kind that a program needs, or one op of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Need {
+    /// f32.
     packed: usize,
-    /// f32 that are packed for an expert product, or rounded to int8.
-    experts_packed: usize,
+    /// Int8 blocks.
+    int8: usize,
     choices: usize,
     experts: usize,
+    /// f32, a multiple of a cache line: threads' parts start on different ones.
     per_thread: usize,
 }
 
-impl Scratch {
-    /// Grows to what `program` needs; it was checked.
-    pub(super) fn reserve(
-        &mut self,
-        program: &Program,
-        registry: &Registry,
-        threads: usize,
-        precision: Precision,
-    ) -> Result<(), DeviceError> {
-        let mut need = Need { per_thread: self.per_thread, ..Need::default() };
-        for op in program {
-            let op = Lookup(registry).need(op);
-            need.packed = need.packed.max(op.packed);
-            need.experts_packed = need.experts_packed.max(op.experts_packed);
-            need.choices = need.choices.max(op.choices);
-            need.experts = need.experts.max(op.experts);
-            // Threads' parts start on different cache lines.
-            need.per_thread = need.per_thread.max(op.per_thread.next_multiple_of(BLOCK));
+impl Need {
+    /// What a checked program needs: the most of any op.
+    pub(super) fn of(program: &Program, registry: &Registry, precision: Precision) -> Self {
+        let lookup = Lookup { registry, precision };
+        program.iter().fold(Self::default(), |need, op| need.max(lookup.need(op)))
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            packed: self.packed.max(other.packed),
+            int8: self.int8.max(other.int8),
+            choices: self.choices.max(other.choices),
+            experts: self.experts.max(other.experts),
+            per_thread: self.per_thread.max(other.per_thread),
         }
-        match precision {
-            Precision::Exact => need.packed = need.packed.max(need.experts_packed),
-            Precision::Fast if need.experts_packed / BLOCK > self.int8.len() => {
-                self.int8 = Memory::zeroed(need.experts_packed / BLOCK, "int8 activations")?;
-            }
-            Precision::Fast => {}
+    }
+
+    /// Size in bytes of a fresh scratch after [`Scratch::reserve`].
+    pub(super) fn bytes(&self, threads: usize) -> usize {
+        Memory::<f32>::planned_bytes(self.packed)
+            + Memory::<Int8Block>::planned_bytes(self.int8)
+            + Memory::<f32>::planned_bytes(self.per_thread * threads)
+            + Routing::planned_bytes(self.choices, self.experts)
+    }
+}
+
+impl Scratch {
+    /// Grows to what a program needs.
+    pub(super) fn reserve(&mut self, need: Need, threads: usize) -> Result<(), DeviceError> {
+        if need.int8 > self.int8.len() {
+            self.int8 = Memory::zeroed(need.int8, "int8 activations")?;
         }
         if need.packed > self.packed.len() {
             self.packed = Memory::zeroed(need.packed, "packed activations")?;
@@ -78,7 +86,10 @@ impl Scratch {
     }
 }
 
-struct Lookup<'a>(&'a Registry);
+struct Lookup<'a> {
+    registry: &'a Registry,
+    precision: Precision,
+}
 
 impl Lookup<'_> {
     fn need(&self, op: &Op) -> Need {
@@ -88,33 +99,34 @@ impl Lookup<'_> {
                 Need { packed: rows * blocks(width) * BLOCK, ..Need::default() }
             }
             Op::Attention { layer, num_heads, .. } => {
-                let (kv, _) = self.0.kv_layer(op.name(), layer).expect("the program was checked");
+                let (kv, _) = self.registry.kv_layer(op.name(), layer).expect("the program was checked");
                 let group = num_heads / kv.num_kv_heads;
-                Need { per_thread: scratch_len(group, &Geometry::new(kv)), ..Need::default() }
+                let per_thread = scratch_len(group, &Geometry::new(kv)).next_multiple_of(BLOCK);
+                Need { per_thread, ..Need::default() }
             }
-            Op::MoeGateUp { input, experts, weight, .. } => {
-                let ((rows, width), (choices, k)) = (self.buffer(input), self.buffer(experts));
-                let experts = self.experts(weight);
-                let choices = choices * k;
-                Need { experts_packed: rows * width, choices, experts, ..Need::default() }
-            }
+            Op::MoeGateUp { input, experts, weight, .. } => self.experts(input, experts, weight),
             Op::MoeDown { input, experts, weight, .. } => {
-                let ((rows, width), (choices, k)) = (self.buffer(input), self.buffer(experts));
-                let (experts, choices) = (self.experts(weight), choices * k);
-                let (experts_packed, per_thread) = (rows * width, choices * PANEL_ROWS);
-                Need { experts_packed, choices, experts, per_thread, ..Need::default() }
+                let need = self.experts(input, experts, weight);
+                Need { per_thread: (need.choices * PANEL_ROWS).next_multiple_of(BLOCK), ..need }
             }
             _ => Need::default(),
         }
     }
 
-    /// Rows and width.
-    fn buffer(&self, id: BufferId) -> (usize, usize) {
-        let spec = self.0.buffer("compile", id).expect("the program was checked");
-        (spec.rows, spec.width)
+    /// Of either expert product: its input packed, or rounded to int8, and the routing.
+    fn experts(&self, input: BufferId, experts: BufferId, weight: WeightId) -> Need {
+        let ((rows, width), (choices, k)) = (self.buffer(input), self.buffer(experts));
+        let (packed, int8) = match self.precision {
+            Precision::Exact => (rows * width, 0),
+            Precision::Fast => (0, rows * width / BLOCK),
+        };
+        let experts = self.registry.weight("compile", weight).expect("the program was checked").experts;
+        Need { packed, int8, choices: choices * k, experts, per_thread: 0 }
     }
 
-    fn experts(&self, id: WeightId) -> usize {
-        self.0.weight("compile", id).expect("the program was checked").experts
+    /// Rows and width.
+    fn buffer(&self, id: BufferId) -> (usize, usize) {
+        let spec = self.registry.buffer("compile", id).expect("the program was checked");
+        (spec.rows, spec.width)
     }
 }

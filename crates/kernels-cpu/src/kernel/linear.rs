@@ -12,7 +12,7 @@ use crate::kernel::panel::{PANEL_ROWS, PANEL_SUMS, PANEL_TOKENS, Panel, multiply
 use crate::memory::Parts;
 use crate::simd::{BLOCK, Kernel, Simd};
 
-/// `out[t][o] = weight[o] · input[t] + bias[o]`, or `+=`, for the output features `features`.
+/// `out[t][first + o] = weight[o] · input[t] + bias[o]`, or `+=`, for the output features `features`.
 ///
 /// | argument | type | shape |
 /// |---|---|---|
@@ -20,7 +20,8 @@ use crate::simd::{BLOCK, Kernel, Simd};
 /// | `inputs` | f32, packed | `[rows, ⌈k/32⌉, 32]` |
 /// | `bias` | bf16 bytes | `[n]` |
 /// | `features` | output features | within `n`, at most 48 |
-/// | `out` | f32 | `[rows, n]` |
+/// | `out` | f32 | `[rows, width]` |
+/// | `width`, `first` | | columns of `out`, and the one of feature 0; `first + n` at most `width` |
 ///
 /// # Numerics
 /// See the crate's documentation; the bias is added to the finished sum, then that to what `out` held.
@@ -36,7 +37,7 @@ use crate::simd::{BLOCK, Kernel, Simd};
 /// The linear layers of openai/gpt-oss `gpt_oss/torch/model.py`: q, k, v, output, router, unembedding.
 ///
 /// # Safety
-/// Whoever makes it vouches that no other task writes columns `features` of `out`.
+/// Whoever makes it vouches that no other task writes columns `first + features` of `out`.
 pub(crate) struct Linear<'a> {
     pub(crate) weight: Bf16<'a>,
     pub(crate) inputs: &'a [f32],
@@ -44,6 +45,8 @@ pub(crate) struct Linear<'a> {
     pub(crate) features: Range<usize>,
     pub(crate) accumulate: bool,
     pub(crate) out: Parts<'a, f32>,
+    pub(crate) width: usize,
+    pub(crate) first: usize,
 }
 
 impl Kernel for Linear<'_> {
@@ -52,7 +55,8 @@ impl Kernel for Linear<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let weight = &self.weight;
-        let width = Matrix::rows(weight);
+        let (width, column) = (self.width, self.first);
+        assert!(column + Matrix::rows(weight) <= width, "columns of the output");
         let blocks = Matrix::whole_blocks(weight) + usize::from(Matrix::has_tail(weight));
         let inputs = self.inputs.as_chunks::<BLOCK>().0;
         let mut sums = [0.0; PANEL_SUMS];
@@ -66,7 +70,7 @@ impl Kernel for Linear<'_> {
             let mut panel = Panel { inputs: &rows[..tokens], sums: &mut sums };
             multiply(s, self.weight, self.features.clone(), &mut panel);
             for t in 0..tokens {
-                let start = (first + t) * width;
+                let start = (first + t) * width + column;
                 // SAFETY: no other task has these columns.
                 let out = unsafe { self.out.get(start + self.features.start..start + self.features.end) };
                 self.finish(&sums[t * PANEL_ROWS..(t + 1) * PANEL_ROWS], out);

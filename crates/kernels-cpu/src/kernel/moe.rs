@@ -30,7 +30,13 @@ impl Routing {
     pub(crate) fn reserve(&mut self, choices: usize, experts: usize) {
         self.choices.resize(self.choices.len().max(choices), 0);
         self.counts.resize(self.counts.len().max(experts), 0);
-        self.active.reserve(experts);
+        self.active.clear();
+        self.active.reserve_exact(experts);
+    }
+
+    /// Size in bytes of room for `choices` choices among `experts` experts.
+    pub(crate) fn planned_bytes(choices: usize, experts: usize) -> usize {
+        4 * (choices + experts) + size_of::<(u32, u32, u32)>() * experts
     }
 
     /// Sorts the choices by expert. Allocates nothing.
@@ -72,7 +78,7 @@ impl Routing {
 
     /// Size in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        4 * (self.choices.len() + self.counts.len()) + 12 * self.active.capacity()
+        4 * (self.choices.len() + self.counts.len()) + size_of::<(u32, u32, u32)>() * self.active.capacity()
     }
 }
 

@@ -1,10 +1,11 @@
 //! The memory plan against the published sizes and against what a device holds.
 
 use sostenuto_formats::ModelConfig;
-use sostenuto_model::{ModelLimits, memory_plan};
-use sostenuto_ops::{KvDtype, KvLayerSpec};
+use sostenuto_kernels_cpu::{CpuBackend, CpuOptions, Isa};
+use sostenuto_model::{MemoryPlan, Model, ModelLimits, Purpose, memory_plan};
+use sostenuto_ops::{Backend, KvDtype, KvLayerSpec, KvSpec, Precision};
 
-use crate::support::{checkpoint, load, scalar};
+use crate::support::{checkpoint, scalar};
 
 fn limits(max_context: usize) -> ModelLimits {
     ModelLimits {
@@ -18,12 +19,46 @@ fn limits(max_context: usize) -> ModelLimits {
     }
 }
 
+/// The published models and their figures.
+fn published() -> [(ModelConfig, Published); 2] {
+    [
+        (
+            ModelConfig::gpt_oss_20b(),
+            Published { weights_gb: 13.76, kv_gb: [0.205, 0.809, 3.225], sequences: [146, 37, 9] },
+        ),
+        (
+            ModelConfig::gpt_oss_120b(),
+            Published { weights_gb: 65.25, kv_gb: [0.307, 1.213, 4.837], sequences: [97, 24, 6] },
+        ),
+    ]
+}
+
+/// Of one model, at contexts of 8k, 32k and 128k.
+struct Published {
+    weights_gb: f64,
+    /// KV of one sequence with rings of 144 slots.
+    kv_gb: [f64; 3],
+    /// Sequences in 30 GB.
+    sequences: [usize; 3],
+}
+
+const CONTEXTS: [usize; 3] = [8_192, 32_768, 131_072];
+
+/// The plan on a device.
+fn plan_on(backend: &dyn Backend, config: &ModelConfig, limits: &ModelLimits) -> MemoryPlan {
+    memory_plan(config, limits, |registry, program| backend.planned_memory(registry, program)).unwrap()
+}
+
 #[test]
 fn full_layers_take_the_published_bytes_per_token() {
-    for (config, per_token) in [(ModelConfig::gpt_oss_20b(), 24_576), (ModelConfig::gpt_oss_120b(), 36_864)] {
-        let kv = limits(131_072).kv_spec(&config);
-        let full = kv.layers.iter().filter(|&&layer| layer == KvLayerSpec::Full).count();
-        assert_eq!(full * kv.slot_bytes(), per_token);
+    for ((config, _), per_token) in published().into_iter().zip([24_576, 36_864]) {
+        let kv = |tokens| {
+            let limits = ModelLimits { kv_tokens: tokens, ..limits(16) };
+            plan_on(&*scalar(), &config, &limits).bytes(Purpose::KvFull)
+        };
+        assert_eq!(kv(32) - kv(16), 16 * per_token);
+        let spec = limits(131_072).kv_spec(&config);
+        assert_eq!(spec.count(KvLayerSpec::Full) * spec.slot_bytes(), per_token);
     }
 }
 
@@ -39,17 +74,29 @@ fn rings_hold_the_window_a_whole_step_and_the_way_back_to_the_start_of_a_block()
 #[test]
 fn window_snapshots_have_a_row_of_their_own() {
     let config = ModelConfig::gpt_oss_20b();
-    let plan = memory_plan(&config, &ModelLimits { window_snapshots: 5, ..limits(4096) });
-    let row = plan.rows.iter().find(|row| row.purpose == "KV, window snapshots").unwrap();
+    let plan = plan_on(&*scalar(), &config, &ModelLimits { window_snapshots: 5, ..limits(4096) });
     // 12 sliding layers, 127 tokens, 8 heads of 64, key and value, 2 bytes.
-    assert_eq!(row.bytes, 5 * 12 * 127 * 8 * 64 * 2 * 2);
+    assert_eq!(plan.bytes(Purpose::KvSnapshots), 5 * 12 * 127 * 8 * 64 * 2 * 2);
 }
 
 #[test]
 fn weights_take_the_published_gigabytes() {
-    for (config, gigabytes) in [(ModelConfig::gpt_oss_20b(), 13.76), (ModelConfig::gpt_oss_120b(), 65.25)] {
-        let weights = memory_plan(&config, &limits(4096)).rows[0].bytes as f64 / 1e9;
-        assert!((weights - gigabytes).abs() < 0.005, "{weights} GB, published {gigabytes} GB");
+    for (config, Published { weights_gb, .. }) in published() {
+        let weights = plan_on(&*scalar(), &config, &limits(4096)).bytes(Purpose::Weights) as f64 / 1e9;
+        assert!((weights - weights_gb).abs() < 0.005, "{weights} GB, published {weights_gb} GB");
+    }
+}
+
+#[test]
+fn kv_of_a_sequence_takes_the_published_bytes() {
+    for (config, published) in published() {
+        for (i, context) in CONTEXTS.into_iter().enumerate() {
+            let limits = ModelLimits { max_sequences: 1, ..limits(context) };
+            let kv = KvSpec { ring_slots: 144, num_snapshots: 0, ..limits.kv_spec(&config) };
+            let gb = kv.bytes() as f64 / 1e9;
+            assert!((gb - published.kv_gb[i]).abs() < 0.000_6, "{context}: {gb} GB");
+            assert_eq!(30_000_000_000 / kv.bytes(), published.sequences[i], "{context}");
+        }
     }
 }
 
@@ -57,12 +104,37 @@ fn weights_take_the_published_gigabytes() {
 fn a_device_holds_what_the_plan_says() {
     for (name, layout) in [("base", "hf"), ("base", "original"), ("experts16", "hf")] {
         let checkpoint = checkpoint(name, layout);
-        let model = load(&checkpoint, scalar());
-        let memory = model.memory();
-        let plan = memory_plan(checkpoint.config(), model.limits());
-        assert_eq!(memory.weights as u64, checkpoint.total_bytes(), "{name} ({layout})");
-        assert_eq!(memory.weights + memory.kv + memory.buffers, plan.total_bytes(), "{name} ({layout})");
+        for limits in [limits(64), ModelLimits { max_step_rows: 33, max_sequences: 3, ..limits(240) }] {
+            for backend in devices() {
+                let plan = plan_on(&*backend, checkpoint.config(), &limits);
+                let info = backend.info();
+                let held = Model::load(&checkpoint, backend, &limits).unwrap().memory();
+                let context = format!("{name} ({layout}), {}, {:?}", info.name, info.precision);
+                assert_eq!(held.weights as u64, checkpoint.total_bytes(), "{context}");
+                assert_eq!(held.weights, plan.bytes(Purpose::Weights), "{context}");
+                assert_eq!(held.kv.full, plan.bytes(Purpose::KvFull), "{context}");
+                assert_eq!(held.kv.sliding, plan.bytes(Purpose::KvSliding), "{context}");
+                assert_eq!(held.kv.snapshots, plan.bytes(Purpose::KvSnapshots), "{context}");
+                let buffers = plan.bytes(Purpose::Activations) + plan.bytes(Purpose::Logits);
+                assert_eq!(held.buffers, buffers, "{context}");
+                assert_eq!(held.scratch, plan.bytes(Purpose::Scratch), "{context}");
+                assert!(held.scratch > 0, "{context}");
+                assert_eq!(held.total(), plan.total_bytes(), "{context}");
+            }
+        }
     }
+}
+
+/// The reference, and the CPU backend in both modes with one thread and three.
+fn devices() -> Vec<Box<dyn Backend>> {
+    let mut devices = vec![scalar()];
+    for precision in [Precision::Exact, Precision::Fast] {
+        for threads in [1, 3] {
+            let options = CpuOptions { threads, precision, isa: Some(Isa::Scalar) };
+            devices.push(Box::new(CpuBackend::new(options).unwrap()));
+        }
+    }
+    devices
 }
 
 #[test]
@@ -76,9 +148,9 @@ fn limits_under_which_nothing_could_run_are_refused() {
         ("kv_tokens is 48; one sequence may need 64", ModelLimits { kv_tokens: 48, ..good }),
     ];
     for (message, limits) in bad {
-        let Err(error) = sostenuto_model::Model::load(&checkpoint, scalar(), &limits) else {
-            panic!("{message}: loaded")
-        };
+        let Err(error) = Model::load(&checkpoint, scalar(), &limits) else { panic!("{message}: loaded") };
         assert!(error.to_string().starts_with(message), "{error}");
+        let planned = memory_plan(checkpoint.config(), &limits, |registry, _| Ok(registry.memory()));
+        assert_eq!(planned.unwrap_err().to_string(), error.to_string());
     }
 }

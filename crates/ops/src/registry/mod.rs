@@ -10,6 +10,7 @@ use std::ops::Range;
 pub use error::ContractError;
 pub use step::{SlidingLimits, StepLimits};
 
+use crate::backend::DeviceMemory;
 use crate::copy::KvCopy;
 use crate::op::Program;
 use crate::spec::{
@@ -45,20 +46,22 @@ impl Registry {
     /// Notes a weight and gives it the next id, after checking that `data` has the bytes the spec speaks of.
     ///
     /// # Errors
-    /// [`ContractError::Rule`] for an empty dimension or MXFP4 rows that are not whole MX blocks;
-    /// [`ContractError::Size`] for data of another length.
+    /// As for [`Registry::declare_weight`]; [`ContractError::Size`] for data of another length.
     pub fn add_weight(&mut self, spec: WeightSpec, data: &WeightData) -> Result<WeightId, ContractError> {
-        require("load_weight", "experts", spec.experts, spec.experts > 0, "at least 1")?;
-        require("load_weight", "out_features", spec.out_features, spec.out_features > 0, "at least 1")?;
-        require("load_weight", "in_features", spec.in_features, spec.in_features > 0, "at least 1")?;
-        if spec.format == WeightFormat::Mxfp4 {
-            let whole = spec.in_features.is_multiple_of(32);
-            require("load_weight", "in_features", spec.in_features, whole, "a multiple of 32 for MXFP4")?;
-        }
+        check_weight(&spec)?;
         let values = data.values.iter().map(|piece| piece.len()).sum();
         same("load_weight", "value bytes", &spec.name, spec.value_bytes(), values)?;
         let scales = data.scales.iter().map(|piece| piece.len()).sum();
         same("load_weight", "scale bytes", &spec.name, spec.scale_bytes(), scales)?;
+        self.declare_weight(spec)
+    }
+
+    /// Notes a weight by its spec alone and gives it the next id.
+    ///
+    /// # Errors
+    /// [`ContractError::Rule`] for an empty dimension or MXFP4 rows that are not whole MX blocks.
+    pub fn declare_weight(&mut self, spec: WeightSpec) -> Result<WeightId, ContractError> {
+        check_weight(&spec)?;
         self.weights.push(spec);
         Ok(WeightId(self.weights.len() as u32 - 1))
     }
@@ -105,6 +108,21 @@ impl Registry {
     pub fn weight(&self, op: &'static str, id: WeightId) -> Result<&WeightSpec, ContractError> {
         let count = self.weights.len();
         self.weights.get(id.0 as usize).ok_or(ContractError::UnknownWeight { op, id, count })
+    }
+
+    /// Specs of all buffers, in the order of their ids.
+    pub fn buffers(&self) -> &[BufferSpec] {
+        &self.buffers
+    }
+
+    /// Bytes of everything noted, as the specs have them; no scratch.
+    pub fn memory(&self) -> DeviceMemory {
+        DeviceMemory {
+            weights: self.weights.iter().map(WeightSpec::bytes).sum(),
+            buffers: self.buffers.iter().map(BufferSpec::bytes).sum(),
+            kv: self.kv.as_ref().map(KvSpec::memory).unwrap_or_default(),
+            scratch: 0,
+        }
     }
 
     /// The KV store's spec, where there is one.
@@ -166,6 +184,14 @@ impl Registry {
         let start = first_row * spec.width;
         Ok(start..start + len)
     }
+}
+
+fn check_weight(spec: &WeightSpec) -> Result<(), ContractError> {
+    require("load_weight", "experts", spec.experts, spec.experts > 0, "at least 1")?;
+    require("load_weight", "out_features", spec.out_features, spec.out_features > 0, "at least 1")?;
+    require("load_weight", "in_features", spec.in_features, spec.in_features > 0, "at least 1")?;
+    let whole = spec.format != WeightFormat::Mxfp4 || spec.in_features.is_multiple_of(32);
+    require("load_weight", "in_features", spec.in_features, whole, "a multiple of 32 for MXFP4")
 }
 
 /// `Ok` where `holds`, else the broken rule.

@@ -125,16 +125,13 @@ impl Backend for ScalarBackend {
     }
 
     fn memory(&self) -> DeviceMemory {
-        let buffers = self.buffers.iter().map(|buffer| match buffer {
-            Buffer::F32(values) => values.len() * 4,
-            Buffer::U32(values) => values.len() * 4,
-        });
-        DeviceMemory {
-            weights: self.weights.iter().map(|weight| weight.spec.bytes()).sum(),
-            buffers: buffers.sum(),
-            kv: self.registry.kv().map_or(0, KvSpec::bytes),
-            scratch: self.scratch.len() * 8,
-        }
+        DeviceMemory { scratch: self.scratch.len() * 8, ..self.registry.memory() }
+    }
+
+    fn planned_memory(&self, registry: &Registry, program: &Program) -> Result<DeviceMemory, ContractError> {
+        registry.check_program(program)?;
+        let scratch = registry.kv().map_or(0, |kv| kv.head_dim * 8);
+        Ok(DeviceMemory { scratch, ..registry.memory() })
     }
 
     fn create_buffer(&mut self, spec: BufferSpec) -> Result<BufferId, DeviceError> {
