@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -18,6 +18,7 @@ use crate::{
     chat::Identity,
     clock::{Clock, IdSource},
     error::ApiError,
+    metrics::Metrics,
 };
 
 /// What a server serves.
@@ -63,8 +64,7 @@ pub(crate) struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<IdSource>,
     pub(crate) deadlines: Deadlines,
-    /// Oddities of the model's Harmony since the start.
-    pub(crate) harmony_warnings: AtomicU64,
+    pub(crate) metrics: Arc<Metrics>,
     model: ServedModel,
     /// When the server was made, seconds since 1970.
     created: u64,
@@ -83,6 +83,7 @@ impl fmt::Debug for AppState {
 impl App {
     pub(crate) fn new(state: AppState, config: &ServerConfig) -> Result<App, ServerError> {
         Ok(App {
+            metrics: Arc::new(Metrics::new(&state.model.name, state.engine.clone())),
             engine: state.engine,
             harmony: Harmony::new(state.tokenizer)?,
             sampling: state.sampling,
@@ -91,7 +92,6 @@ impl App {
             clock: state.clock,
             ids: Arc::new(IdSource::new(state.seed)),
             deadlines: config.deadlines,
-            harmony_warnings: AtomicU64::new(0),
             model: state.model,
             closing: AtomicBool::new(false),
         })

@@ -11,10 +11,7 @@ mod sse;
 mod stop;
 mod turn;
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -69,17 +66,23 @@ pub(crate) async fn chat_completions(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let answer = answer(&app, request).await;
+    answer.inspect_err(|error| app.metrics.count_error(error.code()))
+}
+
+async fn answer(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     if app.is_closing() {
         return Err(ApiError::ShuttingDown);
     }
     let name = request.extensions().get::<RequestName>().cloned();
     let body = read_json_body(request, app.deadlines.body).await?;
-    let prepared = prepare(&app, body).await?;
+    let arrived = Instant::now();
+    let prepared = prepare(app, body).await?;
     let (n, with_logprobs) = (prepared.request.n, prepared.request.logprobs.is_some());
     let (stream, include_usage) = (prepared.request.stream, prepared.request.include_usage);
     let identity = app.identity();
-    let generation = start(&app, prepared)?;
-    let mut generation = Reported { generation, app: Arc::clone(&app), name, start: Instant::now() };
+    let generation = start(app, prepared, arrived)?;
+    let mut generation = Reported { generation, app: Arc::clone(app), name, start: arrived };
     if !stream {
         return Ok(
             Json(collect(&mut generation.generation, identity, n, with_logprobs).await?).into_response()
@@ -127,7 +130,7 @@ fn prepare_now(app: &App, body: &[u8]) -> Result<Prepared, ApiError> {
 }
 
 /// Submits the sequences of a request.
-fn start(app: &App, prepared: Prepared) -> Result<Generation, ApiError> {
+fn start(app: &App, prepared: Prepared, arrived: Instant) -> Result<Generation, ApiError> {
     let Prepared { request, prompt, names } = prepared;
     // A tool that is not shown can't be called.
     let callable = match request.tool_choice {
@@ -154,7 +157,10 @@ fn start(app: &App, prepared: Prepared) -> Result<Generation, ApiError> {
         priority: 0,
         timeout: None,
     };
-    Ok(Generation::start(&app.engine, generate, turns)?)
+    let answers = &app.metrics.answers;
+    let generation = Generation::start(&app.engine, generate, turns, answers, arrived)?;
+    answers.accepted(request.n, request.max_tokens);
+    Ok(generation)
 }
 
 /// The request's parameters, with the server's where it names none and a fresh seed if it has none.
@@ -181,11 +187,18 @@ pub(crate) struct Reported {
     start: Instant,
 }
 
+impl Reported {
+    /// Counts the error that ends a stream.
+    pub(crate) fn count_error(&self, error: &ApiError) {
+        self.app.metrics.count_error(error.code());
+    }
+}
+
 impl Drop for Reported {
     fn drop(&mut self) {
         let usage = self.generation.usage();
         let warnings = self.generation.warnings();
-        self.app.harmony_warnings.fetch_add(warnings as u64, Ordering::Relaxed);
+        self.app.metrics.harmony_warnings.inc_by(warnings as u64);
         tracing::info!(
             request_id = self.name.as_ref().map(|name| &*name.0),
             complete = self.generation.is_complete(),

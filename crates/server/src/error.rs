@@ -110,48 +110,49 @@ pub(crate) enum ApiError {
 
 impl ApiError {
     /// HTTP status, error type, parameter and code.
-    fn facts(&self) -> (StatusCode, ErrorType, Option<&str>, Option<&str>) {
+    fn facts(&self) -> (StatusCode, ErrorType, Option<&str>, &'static str) {
         use ErrorType::{Authentication, InvalidRequest, RateLimit, Server};
         match self {
-            Self::Invalid(error) => {
-                (StatusCode::BAD_REQUEST, InvalidRequest, error.param(), Some(error.code()))
-            }
+            Self::Invalid(error) => (StatusCode::BAD_REQUEST, InvalidRequest, error.param(), error.code()),
             Self::UnknownModel { .. } => {
-                (StatusCode::NOT_FOUND, InvalidRequest, Some("model"), Some("model_not_found"))
+                (StatusCode::NOT_FOUND, InvalidRequest, Some("model"), "model_not_found")
             }
             Self::ContextExceeded { .. } => {
-                (StatusCode::BAD_REQUEST, InvalidRequest, Some("messages"), Some("context_length_exceeded"))
+                (StatusCode::BAD_REQUEST, InvalidRequest, Some("messages"), "context_length_exceeded")
             }
-            Self::Refused(_) => (StatusCode::BAD_REQUEST, InvalidRequest, None, Some("invalid_value")),
-            Self::Overloaded(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, RateLimit, None, Some("rate_limit_exceeded"))
-            }
-            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Server, None, Some("shutting_down")),
-            Self::Engine(_) => (StatusCode::INTERNAL_SERVER_ERROR, Server, None, Some("engine_error")),
-            Self::NotFound { .. } => (StatusCode::NOT_FOUND, InvalidRequest, None, Some("not_found")),
+            Self::Refused(_) => (StatusCode::BAD_REQUEST, InvalidRequest, None, "invalid_value"),
+            Self::Overloaded(_) => (StatusCode::TOO_MANY_REQUESTS, RateLimit, None, "rate_limit_exceeded"),
+            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Server, None, "shutting_down"),
+            Self::Engine(_) => (StatusCode::INTERNAL_SERVER_ERROR, Server, None, "engine_error"),
+            Self::NotFound { .. } => (StatusCode::NOT_FOUND, InvalidRequest, None, "not_found"),
             Self::MethodNotAllowed { .. } => {
-                (StatusCode::METHOD_NOT_ALLOWED, InvalidRequest, None, Some("method_not_allowed"))
+                (StatusCode::METHOD_NOT_ALLOWED, InvalidRequest, None, "method_not_allowed")
             }
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, Authentication, None, Some("invalid_api_key")),
-            Self::Host(_) => (StatusCode::FORBIDDEN, InvalidRequest, None, Some("host_not_allowed")),
-            Self::Origin(_) => (StatusCode::FORBIDDEN, InvalidRequest, None, Some("origin_not_allowed")),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, Authentication, None, "invalid_api_key"),
+            Self::Host(_) => (StatusCode::FORBIDDEN, InvalidRequest, None, "host_not_allowed"),
+            Self::Origin(_) => (StatusCode::FORBIDDEN, InvalidRequest, None, "origin_not_allowed"),
             Self::ContentType(_) => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, InvalidRequest, None, Some("unsupported_media_type"))
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, InvalidRequest, None, "unsupported_media_type")
             }
             Self::BodyTooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, InvalidRequest, None, Some(limits::BODY_BYTES.code))
+                (StatusCode::PAYLOAD_TOO_LARGE, InvalidRequest, None, limits::BODY_BYTES.code)
             }
             Self::BodyTimeout(_) => {
-                (StatusCode::REQUEST_TIMEOUT, InvalidRequest, None, Some(limits::BODY_SECONDS.code))
+                (StatusCode::REQUEST_TIMEOUT, InvalidRequest, None, limits::BODY_SECONDS.code)
             }
-            Self::BodyIncomplete => (StatusCode::BAD_REQUEST, InvalidRequest, None, Some("incomplete_body")),
+            Self::BodyIncomplete => (StatusCode::BAD_REQUEST, InvalidRequest, None, "incomplete_body"),
         }
     }
 
     /// The body of the answer.
     pub(crate) fn body(&self) -> ErrorBody {
         let (_, kind, param, code) = self.facts();
-        ErrorBody::new(kind, self.to_string(), param, code)
+        ErrorBody::new(kind, self.to_string(), param, Some(code))
+    }
+
+    /// The error object's `code`.
+    pub(crate) fn code(&self) -> &'static str {
+        self.facts().3
     }
 }
 

@@ -18,6 +18,7 @@ mod clock;
 mod config;
 mod error;
 mod http;
+mod metrics;
 mod routes;
 
 use std::{future::Future, net::SocketAddr, sync::Arc};
@@ -75,6 +76,7 @@ impl Server {
             shutdown.await;
             app.close();
         };
-        serve_connections(self.listener, router, &self.config, closing).await
+        let open = self.app.metrics.open_connections.clone();
+        serve_connections(self.listener, router, &self.config, open, closing).await
     }
 }

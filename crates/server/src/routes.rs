@@ -19,6 +19,7 @@ use crate::{
     chat::chat_completions,
     error::ApiError,
     http::{Gate, gate, log},
+    metrics::CONTENT_TYPE,
 };
 
 const FRONT_PAGE: &str = "\
@@ -27,18 +28,20 @@ This is Sostenuto, an OpenAI-compatible server for gpt-oss.
 POST /v1/chat/completions   chat, streaming or not
 GET  /v1/models             the model that is loaded
 GET  /health                whether requests are accepted
+GET  /metrics               counts and times, for Prometheus
 
 Any OpenAI client works with this server's address and /v1 as base URL.
 ";
 
 /// The router with everything a request passes before and after its handler.
 pub(crate) fn router(app: Arc<App>, config: &ServerConfig) -> Router {
-    let ids = Arc::clone(&app.ids);
+    let for_log = Arc::clone(&app);
     let gate_rules = Arc::new(Gate::new(config));
     Router::new()
         .route("/", get(front_page))
         .route("/health", get(health))
         .route("/v1/health", get(health))
+        .route("/metrics", get(metrics))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(chat_completions))
@@ -46,7 +49,7 @@ pub(crate) fn router(app: Arc<App>, config: &ServerConfig) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app)
         .layer(from_fn_with_state(gate_rules, gate))
-        .layer(from_fn_with_state(ids, log))
+        .layer(from_fn_with_state(for_log, log))
 }
 
 async fn front_page() -> &'static str {
@@ -63,6 +66,12 @@ async fn health(State(app): State<Arc<App>>) -> Response {
     };
     let body = json!({"status": word, "running": stats.running, "queued": stats.queued});
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+/// The metrics, for Prometheus.
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], app.metrics.page())
+        .into_response()
 }
 
 async fn models(State(app): State<Arc<App>>) -> Json<ModelList> {

@@ -2,7 +2,9 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use sostenuto_api::chat::{FinishReason, Usage};
@@ -12,7 +14,10 @@ use sostenuto_engine::{
 use tokio::sync::mpsc;
 
 use super::turn::{Delta, Turn};
-use crate::error::ApiError;
+use crate::{
+    error::ApiError,
+    metrics::{AnswerEnd, AnswerMetrics, Timeline},
+};
 
 /// Events of a sequence beside its tokens: started and finished.
 const EVENTS_BESIDE_TOKENS: usize = 2;
@@ -30,7 +35,7 @@ pub(crate) enum Update {
 
 /// A request in progress. Dropping it cancels what still runs.
 pub(crate) struct Generation {
-    receiver: mpsc::Receiver<(usize, Event)>,
+    receiver: mpsc::Receiver<Arrival>,
     answers: Vec<Option<Answer>>,
     updates: VecDeque<Update>,
     usage: Usage,
@@ -38,9 +43,17 @@ pub(crate) struct Generation {
     failed: bool,
 }
 
+/// An event of the answer with this index, and when it came.
+struct Arrival {
+    index: usize,
+    event: Event,
+    at: Instant,
+}
+
 /// An answer that is not complete. Dropping it cancels its sequence.
 struct Answer {
     turn: Turn,
+    timeline: Timeline,
     engine: EngineHandle,
     request: RequestId,
 }
@@ -52,7 +65,7 @@ impl Drop for Answer {
 }
 
 impl Generation {
-    /// Submits one sequence per turn, with seeds that count up from the request's.
+    /// Submits one sequence per turn, with seeds that count up from the request's, which arrived at `arrived`.
     ///
     /// # Errors
     /// [`SubmitError`] of the first sequence that is refused; those before it are cancelled.
@@ -60,6 +73,8 @@ impl Generation {
         engine: &EngineHandle,
         request: GenerateRequest,
         turns: Vec<Turn>,
+        metrics: &Arc<AnswerMetrics>,
+        arrived: Instant,
     ) -> Result<Generation, SubmitError> {
         let prompt_tokens = request.prompt.len();
         let room = engine.rules().sequence_capacity.saturating_sub(prompt_tokens).min(request.max_tokens);
@@ -77,11 +92,25 @@ impl Generation {
             let mut request = request.clone();
             request.sampling.seed = request.sampling.seed.wrapping_add(index as u64);
             let sender = sender.clone();
-            let sink = move |event| sender.try_send((index, event)).map_err(|_| SinkClosed);
-            let request = engine.submit(request, sink)?;
-            generation.answers.push(Some(Answer { turn, engine: engine.clone(), request }));
+            let sink = move |event| {
+                sender.try_send(Arrival { index, event, at: Instant::now() }).map_err(|_| SinkClosed)
+            };
+            let request = match engine.submit(request, sink) {
+                Ok(request) => request,
+                Err(error) => {
+                    generation.forget_timelines();
+                    return Err(error);
+                }
+            };
+            let timeline = Timeline::new(Arc::clone(metrics), arrived, prompt_tokens);
+            generation.answers.push(Some(Answer { turn, timeline, engine: engine.clone(), request }));
         }
         Ok(generation)
+    }
+
+    /// The request is refused as a whole, so none of its sequences is counted.
+    fn forget_timelines(&mut self) {
+        self.answers.iter_mut().flatten().for_each(|answer| answer.timeline.discard());
     }
 
     /// The next update; `None` when all answers are complete or one failed.
@@ -95,7 +124,7 @@ impl Generation {
             }
             match self.receiver.poll_recv(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some((index, event))) => self.take_event(index, event),
+                Poll::Ready(Some(arrival)) => self.take_arrival(arrival),
                 Poll::Ready(None) => self.fail(ApiError::Engine("it ended without an answer".to_owned())),
             }
         }
@@ -116,23 +145,25 @@ impl Generation {
         self.warnings
     }
 
-    fn take_event(&mut self, index: usize, event: Event) {
+    fn take_arrival(&mut self, arrival: Arrival) {
+        let Arrival { index, event, at } = arrival;
         let Some(answer) = &mut self.answers[index] else { return };
         match event {
-            Event::Started { .. } => {}
+            Event::Started { .. } => answer.timeline.start(at),
             Event::Token(token) => {
+                answer.timeline.token(at);
                 let mut deltas = Vec::new();
                 let is_over = answer.turn.push(token, &mut deltas);
                 self.updates.extend(deltas.into_iter().map(|delta| Update::Delta(index, delta)));
                 if is_over {
-                    self.finish(index, FinishReason::Stop);
+                    self.finish(index, FinishReason::Stop, at);
                 }
             }
             Event::Finished { reason: EngineFinish::StopToken(_), .. } => {
-                self.finish(index, FinishReason::Stop)
+                self.finish(index, FinishReason::Stop, at)
             }
             Event::Finished { reason: EngineFinish::Length | EngineFinish::Deadline, .. } => {
-                self.finish(index, FinishReason::Length)
+                self.finish(index, FinishReason::Length, at)
             }
             Event::Finished { reason: EngineFinish::ShuttingDown, .. } => self.fail(ApiError::ShuttingDown),
             Event::Finished { reason: EngineFinish::Cancelled, .. } => {
@@ -142,10 +173,11 @@ impl Generation {
         }
     }
 
-    fn finish(&mut self, index: usize, reason: FinishReason) {
+    fn finish(&mut self, index: usize, reason: FinishReason, at: Instant) {
         let Some(mut answer) = self.answers[index].take() else { return };
         let mut deltas = Vec::new();
         let end = answer.turn.finish(reason, &mut deltas);
+        answer.timeline.end(at, AnswerEnd::of(end.reason));
         self.updates.extend(deltas.into_iter().map(|delta| Update::Delta(index, delta)));
         self.updates.push_back(Update::Finished(index, end.reason));
         self.warnings += end.warnings;
@@ -157,7 +189,10 @@ impl Generation {
 
     fn fail(&mut self, error: ApiError) {
         self.failed = true;
-        self.answers.iter_mut().for_each(|answer| *answer = None);
+        let end = AnswerEnd::of_error(&error);
+        for mut answer in self.answers.iter_mut().filter_map(Option::take) {
+            answer.timeline.end(Instant::now(), end);
+        }
         self.updates.push_back(Update::Failed(error));
     }
 }

@@ -79,6 +79,7 @@ impl SseBody {
             Update::Delta(index, delta) => (index, Some(delta), None),
             Update::Finished(index, reason) => (index, None, Some(reason)),
             Update::Failed(error) => {
+                self.reported.count_error(&error);
                 push_event(out, &error.body());
                 out.push_str(DONE);
                 self.is_done = true;

@@ -8,6 +8,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use prometheus_client::metrics::gauge::Gauge;
 use sostenuto_api::limits;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -44,11 +45,12 @@ impl Listener {
 
 /// Serves connections until `shutdown` ends; then lets answers in progress run for `drain` and cuts the rest.
 ///
-/// Returns the number of connections that were cut.
+/// `open` shows the number of open connections. Returns the number of connections that were cut.
 pub(crate) async fn serve_connections(
     listener: Listener,
     router: Router,
     config: &ServerConfig,
+    open: Gauge,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
     let (closing, _) = watch::channel(false);
@@ -68,9 +70,10 @@ pub(crate) async fn serve_connections(
                 Ok((stream, _)) => {
                     let connection =
                         serve_connection(stream, router.clone(), config.deadlines, closing.subscribe());
+                    let open = OpenConnection::count(&open);
                     connections.spawn(async move {
                         connection.await;
-                        drop(permit);
+                        drop((permit, open));
                     });
                 }
                 Err(error) => {
@@ -87,6 +90,22 @@ pub(crate) async fn serve_connections(
     let cut = if in_time { 0 } else { connections.len() };
     connections.shutdown().await;
     cut
+}
+
+/// Counts one open connection until it is dropped, also when its task is cut.
+struct OpenConnection(Gauge);
+
+impl OpenConnection {
+    fn count(open: &Gauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 async fn serve_connection(

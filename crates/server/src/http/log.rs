@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     response::Response,
 };
 
-use crate::clock::IdSource;
+use crate::app::App;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID_BYTES: usize = 64;
@@ -18,14 +18,16 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct RequestName(pub(crate) Arc<str>);
 
-/// Middleware: names the request and logs its answer's status and the time until its header.
-pub(crate) async fn log(State(ids): State<Arc<IdSource>>, mut request: Request, next: Next) -> Response {
+/// Middleware: names the request, and logs and counts its answer's status, with the time until its header.
+pub(crate) async fn log(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let start = Instant::now();
-    let id: Arc<str> = client_request_id(request.headers()).unwrap_or_else(|| ids.id("req_")).into();
+    let id: Arc<str> = client_request_id(request.headers()).unwrap_or_else(|| app.ids.id("req_")).into();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     request.extensions_mut().insert(RequestName(Arc::clone(&id)));
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
+    app.metrics.count_response(route.as_ref().map(MatchedPath::as_str), status);
     let header_ms = start.elapsed().as_millis() as u64;
     tracing::info!(%method, path, status, header_ms, request_id = &*id, "request");
     if let Ok(value) = HeaderValue::from_str(&id) {

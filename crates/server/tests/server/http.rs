@@ -60,8 +60,7 @@ async fn health_and_front_page_answer() {
 #[tokio::test]
 async fn unknown_paths_methods_and_types_are_refused_in_openai_s_form() {
     let server = TestServer::start(toy()).await;
-    for path in ["/nothing", "/v1", "/v1/", "/v1/completions", "/v1/chat", "//", "/../etc/passwd", "/metrics"]
-    {
+    for path in ["/nothing", "/v1", "/v1/", "/v1/completions", "/v1/chat", "//", "/../etc/passwd"] {
         assert_eq!(server.get(path).await.error(), (404, "not_found".into()), "{path}");
     }
     assert_eq!(server.get(CHAT).await.error(), (405, "method_not_allowed".into()));

@@ -6,4 +6,5 @@ mod demo;
 mod docs;
 mod http;
 mod lifecycle;
+mod metrics;
 mod scripted;

@@ -1,0 +1,69 @@
+//! The engine's counts, read at each scrape.
+
+use std::fmt;
+
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
+use sostenuto_engine::{BLOCK_SLOTS, EngineHandle, EngineStats};
+
+use super::page::Page;
+
+/// Encodes one reading of the engine's counts.
+#[derive(Debug)]
+pub(super) struct EngineCollector {
+    engine: EngineHandle,
+    encode: fn(&mut Page<'_>, &EngineStats) -> fmt::Result,
+}
+
+impl EngineCollector {
+    /// The metrics that vLLM has.
+    pub(super) fn of_model(engine: EngineHandle) -> Self {
+        Self { engine, encode: encode_of_model }
+    }
+
+    /// Our own.
+    pub(super) fn own(engine: EngineHandle) -> Self {
+        Self { engine, encode: encode_own }
+    }
+}
+
+impl Collector for EngineCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        (self.encode)(&mut Page::new(encoder), &self.engine.stats())
+    }
+}
+
+fn encode_of_model(page: &mut Page<'_>, stats: &EngineStats) -> fmt::Result {
+    page.gauge("vllm:num_requests_running", "Sequences that run", stats.running as f64)?;
+    page.gauge("vllm:num_requests_waiting", "Sequences that wait to run", stats.queued as f64)?;
+    let usage = stats.blocks.held as f64 / stats.total_blocks.max(1) as f64;
+    page.gauge("vllm:kv_cache_usage_perc", "Share of the KV blocks in use, 0 to 1", usage)?;
+    page.counter("vllm:generation_tokens", "Tokens generated", stats.totals.decode_tokens)?;
+    page.info(
+        "vllm:cache_config",
+        "The KV memory",
+        &[("block_size", BLOCK_SLOTS), ("num_gpu_blocks", stats.total_blocks)],
+    )
+}
+
+fn encode_own(page: &mut Page<'_>, stats: &EngineStats) -> fmt::Result {
+    let totals = &stats.totals;
+    page.gauge(
+        "sostenuto:queued_prompt_tokens",
+        "Prompt tokens of the sequences that wait",
+        stats.queued_prompt_tokens as f64,
+    )?;
+    page.gauge(
+        "sostenuto:kv_blocks_free",
+        "KV blocks that nobody holds",
+        (stats.blocks.free + stats.blocks.cached) as f64,
+    )?;
+    page.gauge("sostenuto:kv_blocks", "KV blocks in all", stats.total_blocks as f64)?;
+    page.counter("sostenuto:engine_steps", "Steps of the engine", totals.steps)?;
+    page.counter("sostenuto:computed_prompt_tokens", "Prompt tokens computed", totals.prefill_tokens)?;
+    page.counter("sostenuto:accepted_sequences", "Sequences that the engine accepted", stats.accepted)?;
+    page.counter(
+        "sostenuto:queue_full",
+        "Sequences that the engine refused because its queue was full",
+        stats.refused,
+    )
+}
