@@ -114,6 +114,8 @@ pub struct EngineOptions {
     /// Tokens between window snapshots of a prompt; a multiple of [`BLOCK_SLOTS`], at least one. Default
     /// [`SNAPSHOT_INTERVAL`].
     pub snapshot_interval: usize,
+    /// Whether what was computed is kept for requests that begin alike. Default: yes.
+    pub prefix_cache: bool,
 }
 
 /// What a scheduler works within.
@@ -125,6 +127,8 @@ pub struct SchedulerLimits {
     pub reserve_tokens: usize,
     /// As in [`EngineOptions`].
     pub snapshot_interval: usize,
+    /// As in [`EngineOptions`].
+    pub prefix_cache: bool,
 }
 
 impl SchedulerLimits {
@@ -144,6 +148,7 @@ impl Default for EngineOptions {
             max_chunk_tokens: None,
             reserve_tokens: RESERVE_TOKENS,
             snapshot_interval: SNAPSHOT_INTERVAL,
+            prefix_cache: true,
         }
     }
 }
@@ -189,6 +194,7 @@ impl EngineOptions {
             executor: limits,
             reserve_tokens: self.reserve_tokens,
             snapshot_interval: self.snapshot_interval,
+            prefix_cache: self.prefix_cache,
         })
     }
 }

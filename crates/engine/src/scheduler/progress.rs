@@ -37,6 +37,9 @@ impl Scheduler {
             self.totals.prefill_tokens += part.num_scheduled_tokens as u64;
         }
         running.num_computed_tokens += part.num_scheduled_tokens;
+        if !self.limits.prefix_cache {
+            return;
+        }
         for blocks in running.published + 1..=running.num_computed_tokens / BLOCK_SLOTS {
             self.pool.publish(running.blocks[blocks - 1], running.sequence.prefix(blocks));
             running.published = blocks;
@@ -70,7 +73,8 @@ impl Scheduler {
     fn save_window(&mut self, ring: u32, blocks: usize, kind: SnapshotKind) {
         let running = self.running[ring as usize].as_mut().expect("an ordered ring has a sequence");
         let position = blocks * BLOCK_SLOTS;
-        if position < running.exact_from || self.limits.executor.rerun_tokens() == 0 {
+        let is_wanted = self.limits.prefix_cache && self.limits.executor.rerun_tokens() > 0;
+        if position < running.exact_from || !is_wanted {
             return;
         }
         let rows_since = running.num_computed_tokens - position;

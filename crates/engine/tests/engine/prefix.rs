@@ -197,3 +197,14 @@ fn round_robin_of_long_conversations_is_served_from_the_cache() {
     }
     assert!(spared * 100 >= prompts * 95, "{spared} of {prompts} prompt tokens come from the cache");
 }
+
+#[test]
+fn without_the_cache_every_prompt_is_computed() {
+    let options = EngineOptions { prefix_cache: false, ..EngineOptions::default() };
+    let mut core = EngineCore::new(HashExecutor::new(VOCAB_SIZE, limits()), &options).unwrap();
+    let (first, _) = run(&mut core, 0, greedy(100, 4));
+    let (second, cached) = run(&mut core, 1, greedy(100, 4));
+    assert_eq!((second, cached), (first, 0));
+    assert_eq!(core.scheduler().block_counts().free, 64);
+    assert!(core.scheduler().snapshots().is_empty());
+}

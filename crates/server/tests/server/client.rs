@@ -36,7 +36,7 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn start(executor: impl Executor) -> TestServer {
-        TestServer::with(executor, ServerConfig::default(), EngineOptions::default()).await
+        TestServer::with(executor, ServerConfig::default(), crate::scripted::options()).await
     }
 
     pub(crate) async fn with(

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sostenuto_api::limits::{BODY_BYTES, HEADER_BYTES, HEADER_FIELDS};
-use sostenuto_engine::{EngineOptions, ExecutorLimits};
+use sostenuto_engine::ExecutorLimits;
 use sostenuto_server::{ApiKeys, Deadlines, Server, ServerConfig};
 use tokio::io::AsyncWriteExt;
 
 use crate::{
     client::{Answer, TestServer, post_bytes, read_answer, read_until},
-    scripted::{Scripted, harmony},
+    scripted::{self, Scripted, harmony},
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -183,7 +183,7 @@ fn short_deadlines() -> ServerConfig {
 
 #[tokio::test]
 async fn clients_that_do_not_finish_what_they_began_are_cut_off() {
-    let server = TestServer::with(toy(), short_deadlines(), EngineOptions::default()).await;
+    let server = TestServer::with(toy(), short_deadlines(), scripted::options()).await;
     let mut silent = server.connect().await;
     assert_eq!(read_answer(&mut silent).await.status, 0);
     let half_head = server.raw(b"POST /v1/chat/completions HTTP/1.1\r\nhost: loc").await;
@@ -198,7 +198,7 @@ async fn clients_that_do_not_finish_what_they_began_are_cut_off() {
 #[tokio::test]
 async fn connections_beyond_the_cap_wait_for_a_free_place() {
     let config = ServerConfig { max_connections: 1, ..ServerConfig::default() };
-    let server = TestServer::with(toy(), config, EngineOptions::default()).await;
+    let server = TestServer::with(toy(), config, scripted::options()).await;
     let mut first = server.connect().await;
     first.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     read_until(&mut first, "\"ok\"").await;
@@ -229,7 +229,7 @@ async fn address_beyond_loopback_needs_a_key() {
 async fn key_is_asked_for_everywhere_but_on_health_and_front_page() {
     let api_keys = ApiKeys::parse("0123456789abcdef", "test").unwrap();
     let config = ServerConfig { api_keys, ..ServerConfig::default() };
-    let server = TestServer::with(toy(), config, EngineOptions::default()).await;
+    let server = TestServer::with(toy(), config, scripted::options()).await;
     let ask = async |path: &str, header: &str| -> Answer {
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}connection: close\r\n\r\n");
         server.raw(request.as_bytes()).await
@@ -256,7 +256,7 @@ async fn key_is_asked_for_everywhere_but_on_health_and_front_page() {
 async fn pages_of_other_origins_are_refused_and_listed_ones_get_their_headers() {
     let allowed_origins = vec!["https://chat.example".to_owned()];
     let config = ServerConfig { allowed_origins, ..ServerConfig::default() };
-    let server = TestServer::with(toy(), config, EngineOptions::default()).await;
+    let server = TestServer::with(toy(), config, scripted::options()).await;
     let ask = async |method: &str, origin: &str| -> Answer {
         let request = format!(
             "{method} /v1/models HTTP/1.1\r\nhost: localhost\r\norigin: {origin}\r\nconnection: close\r\n\r\n"

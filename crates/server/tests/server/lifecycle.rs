@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     client::{TestServer, eventually, post_bytes, read_answer, read_until},
-    scripted::{Scripted, harmony},
+    scripted::{self, Scripted, harmony},
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -98,7 +98,7 @@ async fn disconnect_during_prefill_and_in_the_queue_cancels() {
 async fn request_beyond_the_queue_is_429_with_retry_after() {
     let (gate, waiting) = mpsc::channel();
     let executor = endless().with_gate(waiting).with_limits(|limits| limits.max_sequences = 1);
-    let options = EngineOptions { max_queued_requests: 1, ..EngineOptions::default() };
+    let options = EngineOptions { max_queued_requests: 1, ..scripted::options() };
     let server = TestServer::with(executor, ServerConfig::default(), options).await;
     let running = begin(&server, true).await;
     eventually(|| server.engine.stats().running == 1).await;
@@ -153,7 +153,7 @@ async fn shutdown_cuts_what_does_not_end_in_time() {
     let deadlines = Deadlines { drain: Duration::from_millis(50), ..Deadlines::default() };
     let config = ServerConfig { deadlines, ..ServerConfig::default() };
     let (gate, waiting) = mpsc::channel();
-    let server = TestServer::with(endless().with_gate(waiting), config, EngineOptions::default()).await;
+    let server = TestServer::with(endless().with_gate(waiting), config, scripted::options()).await;
     let engine = server.engine.clone();
     let connection = begin(&server, true).await;
     eventually(|| engine.stats().running == 1).await;
@@ -197,7 +197,7 @@ async fn stream_without_tokens_shows_signs_of_life() {
     let deadlines = Deadlines { keep_alive: Duration::from_millis(10), ..Deadlines::default() };
     let config = ServerConfig { deadlines, ..ServerConfig::default() };
     let (gate, waiting) = mpsc::channel();
-    let server = TestServer::with(endless().with_gate(waiting), config, EngineOptions::default()).await;
+    let server = TestServer::with(endless().with_gate(waiting), config, scripted::options()).await;
     let mut connection = begin(&server, true).await;
     read_until(&mut connection, ": keep-alive\n\n").await;
     drop((connection, gate));

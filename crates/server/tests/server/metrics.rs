@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     client::{TestServer, eventually, post_bytes},
-    scripted::{Scripted, harmony},
+    scripted::{self, Scripted, harmony},
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -133,7 +133,7 @@ async fn gauges_show_what_runs_and_waits_and_refusals_and_aborts_are_counted() {
     let executor = Scripted::new(harmony("<|channel|>final<|message|>on and on"))
         .with_gate(waiting)
         .with_limits(|limits| limits.max_sequences = 1);
-    let options = EngineOptions { max_queued_requests: 1, ..EngineOptions::default() };
+    let options = EngineOptions { max_queued_requests: 1, ..scripted::options() };
     let server = TestServer::with(executor, ServerConfig::default(), options).await;
     let mut connections = Vec::new();
     for accepted in 1..=2 {
@@ -191,7 +191,7 @@ async fn metrics_need_a_key_where_the_api_does() {
         ..ServerConfig::default()
     };
     let executor = Scripted::new(harmony("<|channel|>final<|message|>x<|return|>"));
-    let server = TestServer::with(executor, config, EngineOptions::default()).await;
+    let server = TestServer::with(executor, config, scripted::options()).await;
     assert_eq!(server.get("/metrics").await.status, 401);
     let with_key = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-api-key: 0123456789abcdef\r\n\
                     connection: close\r\n\r\n";

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, mpsc},
 };
 
-use sostenuto_engine::{Executor, ExecutorError, ExecutorLimits, StepPlan};
+use sostenuto_engine::{EngineOptions, Executor, ExecutorError, ExecutorLimits, StepPlan};
 use sostenuto_tokenizer::Tokenizer;
 
 /// Logit of the scripted token; all others are 0, so that its probability is 1 to within an f32.
@@ -26,6 +26,11 @@ pub(crate) struct Scripted {
     next: Vec<u32>,
     /// Each step waits for a message while the sender lives.
     gate: Option<mpsc::Receiver<()>>,
+}
+
+/// A script begins at its prompt's first token, so every prompt has to be computed from there.
+pub(crate) fn options() -> EngineOptions {
+    EngineOptions { prefix_cache: false, ..EngineOptions::default() }
 }
 
 impl Scripted {
