@@ -9,7 +9,7 @@ use sostenuto_formats::summary::Parameters;
 use sostenuto_model::{MemoryPlan, ModelLimits};
 
 use super::Model;
-use super::device::Device;
+use super::device::{Device, Source};
 use super::roofline::Roofline;
 use crate::error::CliError;
 use crate::output::{self, Style, grouped};
@@ -187,6 +187,12 @@ impl Report<'_> {
             self.limits.max_sequences,
             grouped(self.limits.max_context as u64),
         )?;
+        if cfg!(debug_assertions) && device.compute_source == Source::Measured {
+            writeln!(
+                out,
+                "\nThis program was built without full optimisation: what it measures says little."
+            )?;
+        }
         if !device.is_supported() {
             writeln!(
                 out,
