@@ -193,6 +193,6 @@ mod tests {
         assert_eq!(largest(3..10, |_| true), Some(9));
         assert_eq!(largest(3..10, |_| false), None);
         assert_eq!(largest(3..3, |_| true), None);
-        assert_eq!(largest(5..3, |_| true), None);
+        assert_eq!(largest(5..5, |_| true), None);
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use sostenuto_formats::LayerType;
 use sostenuto_formats::summary::Parameters;
-use sostenuto_model::{MemoryPlan, ModelLimits};
+use sostenuto_model::{MemoryPlan, ModelLimits, PlanRow};
 
 use super::Model;
 use super::device::{Device, Source};
@@ -102,7 +102,8 @@ impl Report<'_> {
     fn to_json(&self) -> serde_json::Value {
         let (config, speed) = (&self.model.config, self.device.speed);
         let parameters = Parameters::of(config);
-        let row = |row: &sostenuto_model::PlanRow| json!({"purpose": row.purpose.key(), "bytes": row.bytes, "detail": row.detail});
+        let row =
+            |row: &PlanRow| json!({"purpose": row.purpose.key(), "bytes": row.bytes, "detail": row.detail});
         json!({
             "model": {
                 "name": self.model.name,
