@@ -13,7 +13,7 @@ use crate::error::CliError;
 use crate::model_args::ModelArgs;
 use crate::{backend, demo, memory, output};
 
-/// A model that was found: its configuration is read, its weights are not.
+/// A model that was found: its configuration is read and its files agree with it; its weights are not in memory.
 pub(crate) struct Source {
     /// The name it is served under.
     pub(crate) name: String,
@@ -43,7 +43,7 @@ impl Source {
         Ok(Source {
             name: model_name(folder),
             is_demo: false,
-            config: Checkpoint::read_config(folder)?,
+            config: Checkpoint::check(folder)?,
             folder: folder.clone(),
             loading: args.load.into(),
             _demo_folder: None,
@@ -56,7 +56,7 @@ impl Source {
         Ok(Source {
             name: demo::NAME.to_owned(),
             is_demo: true,
-            config: Checkpoint::read_config(folder.path()).map_err(broken_demo)?,
+            config: Checkpoint::check(folder.path()).map_err(broken_demo)?,
             folder: folder.path().to_owned(),
             loading: Loading::Read,
             _demo_folder: Some(folder),

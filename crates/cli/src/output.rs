@@ -105,9 +105,9 @@ pub(crate) fn byte_progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-/// A plan's rows and their sum.
+/// A plan's rows, without empty ones, and their sum.
 pub(crate) fn write_memory_plan(out: &mut impl Write, plan: &MemoryPlan) -> io::Result<()> {
-    for row in &plan.rows {
+    for row in plan.rows.iter().filter(|row| row.bytes > 0) {
         writeln!(out, "  {:<20} {:>8}  {}", row.purpose, bytes(row.bytes as u64), row.detail)?;
     }
     writeln!(out, "  {:<20} {:>8}", "total", bytes(plan.total_bytes() as u64))

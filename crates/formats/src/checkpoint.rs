@@ -31,6 +31,29 @@ pub struct Checkpoint {
     file_of: BTreeMap<String, usize>,
 }
 
+/// A checkpoint whose headers are checked and whose weights are not in memory yet.
+struct Checked {
+    folder: PathBuf,
+    config: ModelConfig,
+    layout: Layout,
+    files: Vec<UnloadedFile>,
+    file_of: BTreeMap<String, usize>,
+}
+
+impl Checked {
+    fn open(folder: &Path) -> Result<Checked, CheckpointError> {
+        let located = locate(folder)?;
+        let config = located.config.read()?;
+        let files =
+            located.weights.iter().map(|path| UnloadedFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let file_of = map_tensors(&files)?;
+        check_index(&located, &files, &file_of)?;
+        let layout = layout_of(&file_of);
+        check_tensors(&config, layout, &files, &file_of)?;
+        Ok(Checked { folder: located.folder, config, layout, files, file_of })
+    }
+}
+
 impl Checkpoint {
     /// Opens the checkpoint in `folder`: `config.json` (and `generation_config.json` if there is one) with
     /// `model.safetensors`, or with `model.safetensors.index.json` and its shards, or with every `*.safetensors`; in
@@ -42,18 +65,20 @@ impl Checkpoint {
     /// # Errors
     /// The first violation, with the file or tensor, what was expected and what was found.
     pub fn open(folder: &Path, loading: Loading) -> Result<Checkpoint, CheckpointError> {
-        let located = locate(folder)?;
-        let config = located.config.read()?;
-        let unloaded =
-            located.weights.iter().map(|path| UnloadedFile::open(path)).collect::<Result<Vec<_>, _>>()?;
-        let file_of = map_tensors(&unloaded)?;
-        check_index(&located, &unloaded, &file_of)?;
-        let layout = layout_of(&file_of);
-        check_tensors(&config, layout, &unloaded, &file_of)?;
-        let files = unloaded.into_iter().map(|file| file.load(loading)).collect::<Result<_, _>>()?;
-        let checkpoint = Checkpoint { folder: located.folder, config, layout, files, file_of };
+        let Checked { folder, config, layout, files, file_of } = Checked::open(folder)?;
+        let files = files.into_iter().map(|file| file.load(loading)).collect::<Result<_, _>>()?;
+        let checkpoint = Checkpoint { folder, config, layout, files, file_of };
         checkpoint.check_scales()?;
         Ok(checkpoint)
+    }
+
+    /// Checks the checkpoint in `folder` as [`Checkpoint::open`] does before it loads any weight, and gives its
+    /// configuration.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::open`], except for what only the weights' bytes show.
+    pub fn check(folder: &Path) -> Result<ModelConfig, CheckpointError> {
+        Ok(Checked::open(folder)?.config)
     }
 
     /// Reads the configuration of the checkpoint in `folder` alone: its `config.json` (and `generation_config.json` if

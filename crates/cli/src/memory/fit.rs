@@ -66,11 +66,11 @@ pub(crate) fn check(
         false => format!("it fits with {}", options.join(", or ")),
     };
     Err(CliError::new(format!(
-        "{name} needs {} of memory, and {} {} are available ({}): {advice}; --allow-overcommit starts all the same",
+        "{name} needs {} of memory ({}), and {} {} are available: {advice}; --allow-overcommit starts all the same",
         output::bytes(needed),
+        parts.join("; "),
         output::bytes(available.bytes),
         available.bound,
-        parts.join(", "),
     )))
 }
 

@@ -8,7 +8,7 @@ use super::roofline::Speed;
 use super::{PlanArgs, rates};
 use crate::bench::bandwidth;
 use crate::error::CliError;
-use crate::{backend, memory};
+use crate::{backend, memory, output};
 
 /// This machine's processor, the only device that runs models.
 pub(super) const THIS_CPU: &str = "this-cpu";
@@ -55,6 +55,9 @@ const CARD_STEP_ROWS: usize = 1024;
 const CPU_BANDWIDTH_EFFICIENCY: f64 = 0.8;
 /// The rates are those of this program's kernels; the rest of a step takes a little.
 const CPU_COMPUTE_EFFICIENCY: f64 = 0.9;
+
+/// Memory that measuring this machine may take, with some to spare: a plan must not drive out what runs.
+const MEASURING_BYTES: u64 = 1 << 30;
 
 /// A device to plan for.
 pub(super) struct Device {
@@ -144,9 +147,18 @@ impl Device {
 
     fn this_cpu(args: &PlanArgs, config: &ModelConfig) -> Result<Device, CliError> {
         let mut backend = backend::cpu(args.threads, args.mode)?;
+        let available = memory::available_to_this_process().map(|found| found.bytes);
+        let measures = args.bandwidth.is_none() || args.compute.is_none();
+        if let Some(bytes) = available.filter(|bytes| measures && *bytes < MEASURING_BYTES) {
+            return Err(CliError::new(format!(
+                "measuring takes up to {} of memory and {} are available: give --bandwidth and --compute",
+                output::bytes(MEASURING_BYTES),
+                output::bytes(bytes),
+            )));
+        }
         let (memory_bytes, memory_source) = match args.memory {
             Some(bytes) => (bytes, Source::Given),
-            None => (memory::available_to_this_process().map_or(0, |found| found.bytes), Source::Measured),
+            None => (available.unwrap_or(0), Source::Measured),
         };
         let (bandwidth, bandwidth_source) = match args.bandwidth {
             Some(gigabytes) => (1e9 * gigabytes, Source::Given),

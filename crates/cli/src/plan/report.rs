@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde_json::json;
 use sostenuto_formats::LayerType;
 use sostenuto_formats::summary::Parameters;
-use sostenuto_model::{MemoryPlan, ModelLimits};
+use sostenuto_model::{MemoryPlan, ModelLimits, PlanRow};
 
 use super::Model;
-use super::device::Device;
+use super::device::{Device, Source};
 use super::roofline::Roofline;
 use crate::error::CliError;
 use crate::output::{self, Style, grouped};
@@ -102,7 +102,8 @@ impl Report<'_> {
     fn to_json(&self) -> serde_json::Value {
         let (config, speed) = (&self.model.config, self.device.speed);
         let parameters = Parameters::of(config);
-        let row = |row: &sostenuto_model::PlanRow| json!({"purpose": row.purpose.key(), "bytes": row.bytes, "detail": row.detail});
+        let row =
+            |row: &PlanRow| json!({"purpose": row.purpose.key(), "bytes": row.bytes, "detail": row.detail});
         json!({
             "model": {
                 "name": self.model.name,
@@ -187,6 +188,12 @@ impl Report<'_> {
             self.limits.max_sequences,
             grouped(self.limits.max_context as u64),
         )?;
+        if cfg!(debug_assertions) && device.compute_source == Source::Measured {
+            writeln!(
+                out,
+                "\nThis program was built without full optimisation: what it measures says little."
+            )?;
+        }
         if !device.is_supported() {
             writeln!(
                 out,

@@ -80,8 +80,10 @@ fn configuration_is_read_without_weights_also_that_of_original() {
     let weights = ["model.safetensors", "original/model.safetensors"];
     for (folder, weights) in [single_file_checkpoint(), original_checkpoint()].iter().zip(weights) {
         let expected = open(folder.path(), Loading::Mmap).config().clone();
+        assert_eq!(Checkpoint::check(folder.path()).unwrap(), expected);
         fs::remove_file(folder.path().join(weights)).unwrap();
         assert_eq!(Checkpoint::read_config(folder.path()).unwrap(), expected);
+        assert!(matches!(Checkpoint::check(folder.path()), Err(CheckpointError::NoWeights { .. })));
     }
     let empty = tempfile::tempdir().unwrap();
     let error = Checkpoint::read_config(empty.path()).unwrap_err();
