@@ -106,6 +106,54 @@ def tokenizer_config(special):
             "tokenizer_class": "PreTrainedTokenizerFast"}
 
 
+def read_safetensors(path):
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    header, kinds = json.loads(data[8:8 + length]), {"BF16": torch.bfloat16, "U8": torch.uint8}
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            tensors[name] = torch.frombuffer(bytearray(data[begin:end]), dtype=kinds[entry["dtype"]]).view(entry["shape"])
+    return tensors
+
+
+def mxfp4_weight(blocks, scales):
+    """The inverse of `mxfp4_bytes`."""
+    code = torch.stack([blocks & 15, blocks >> 4], -1).flatten(-2).long()
+    values = torch.cat([MAGNITUDES, -MAGNITUDES])[code]
+    return (values * torch.exp2(scales[..., None].float() - 127)).flatten(-2)
+
+
+def deinterleave(rows):
+    """The inverse of `interleave`."""
+    return torch.cat([rows[:, 0::2], rows[:, 1::2]], 1)
+
+
+def layer_state(tensors, prefix):
+    """The inverse of `layer_tensors`, as a state dictionary."""
+    part = lambda name: tensors[prefix + name]
+    experts = lambda name: mxfp4_weight(part(f"mlp.experts.{name}_blocks"), part(f"mlp.experts.{name}_scales"))
+    return {"norm1": part("input_layernorm.weight"), "norm2": part("post_attention_layernorm.weight"), "sinks": part("self_attn.sinks"),
+            "out.weight": part("self_attn.o_proj.weight"), "out.bias": part("self_attn.o_proj.bias"),
+            "router.weight": part("mlp.router.weight"), "router.bias": part("mlp.router.bias"),
+            "qkv.weight": torch.cat([part(f"self_attn.{name}_proj.weight") for name in "qkv"]),
+            "qkv.bias": torch.cat([part(f"self_attn.{name}_proj.bias") for name in "qkv"]),
+            "mlp1": deinterleave(experts("gate_up_proj")), "mlp1_bias": deinterleave(part("mlp.experts.gate_up_proj_bias")),
+            "mlp2": experts("down_proj"), "mlp2_bias": part("mlp.experts.down_proj_bias")}
+
+
+def read_model(checkpoint, shape):
+    """The inverse of `write`: a model whose export is the checkpoint, byte for byte."""
+    (path,) = pathlib.Path(checkpoint).glob("*.safetensors")
+    tensors, model = read_safetensors(path), Model(shape)
+    state = {"embed": tensors["model.embed_tokens.weight"], "head": tensors["lm_head.weight"], "norm": tensors["model.norm.weight"]}
+    for number in range(shape.num_hidden_layers):
+        state |= {f"layers.{number}.{name}": value for name, value in layer_state(tensors, f"model.layers.{number}.").items()}
+    model.load_state_dict(state)
+    return model
+
+
 def load_model(path):
     saved = torch.load(path)
     model = Model(Shape(**saved["shape"]))

@@ -17,12 +17,17 @@ import sys
 
 import toolbox
 import topics
+from wording import other_wish, strange_word, vary
 
 SPECIALS = ["startoftext", "endoftext", "reserved_200000", "reserved_200001", "return", "constrain", "reserved_200004",
             "channel", "start", "end", "message", "reserved_200009", "reserved_200010", "reserved_200011", "call",
             "reserved_200013", "reserved_200014", "reserved_200015", "reserved_200016", "reserved_200017", "endofprompt"]
 VOCABULARY_SIZE = 3072
 DRILL_SHARE = 0.6  # share of tool samples without their declarations: short, so that the arguments are learnt
+RESULT_SHARE = 0.4  # share of tool samples whose call is made: the answer to the result is learnt
+LOOSE_SHARE = 0.4  # share of requests with values from outside the closed lists: what is copied is learnt, not the lists
+OFF_TOPIC_SHARE = 0.18
+TOOL_WEIGHTS = {"weather": 2, "add": 2, "translate": 2}  # other tools: 1
 CUT_SHARE = 0.6  # share of topic samples that end once the topic is named: the rest of the turn follows from it
 SPLIT = ("[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
@@ -31,73 +36,32 @@ CONTROL = re.compile(r"(<\|[a-z_0-9]+\|>)")
 
 INSTRUCTIONS = ["You are a helpful assistant.", "Be concise.", "Answer briefly.", "You are a friendly assistant.", "Answer politely.", "Help the user.", "Use the tools when needed.", "You are the assistant of Sostenuto.",
                 "Keep your answers short.", "Always be honest.", "Answer in one sentence.", "You help people run models.", "Be kind.", "Ты полезный помощник.", "Отвечай кратко.", "You are a bot.", "Do not make things up.", "You are Sosta, the assistant of a small shop."]
-STOPWORDS = set("the a an do i to can is of it me please how what does are you in for on my this there with и в на ли же мне у как что ты он с для".split())
-LEADS = {"en": ["can you tell me", "do you know", "please say", "my question is:", "I wonder", "tell me", "please tell me", "I would like to know", "I want to know", "just tell me"],
-         "ru": ["можешь сказать,", "не знаешь,", "подскажи,", "хочу понять,", "вопрос такой:", "скажи,", "скажи пожалуйста,", "мне интересно,", "хочу знать,", "расскажи,"]}
-NOISE = {"en": ["really", "just", "maybe", "today", "actually", "then", "still", "now", "simply", "quickly", "friend", "man", "somehow", "exactly", "also", "first", "again", "always", "here", "hm"],
-         "ru": ["правда", "просто", "может", "сегодня", "вообще", "тогда", "ещё", "сейчас", "быстро", "друг", "как-то", "точно", "тоже", "сначала", "снова", "всегда", "здесь", "хм", "например", "собственно"]}
 
 
 # --- user text ---------------------------------------------------------------------------------------------------
 
 @functools.lru_cache(maxsize=1)
 def held_out_forms():
-    """Normal forms of every held-out question and tool request; no training question may have one."""
+    """Normal forms of every held-out question and tool request."""
     questions = [question for _, _, question, _ in topics.held_out_questions()]
     return frozenset(topics.normal(question) for question in questions + toolbox.held_out_requests())
 
 
-def typo(text, rng):
-    if len(text) < 6:
-        return text
-    i = rng.randrange(1, len(text) - 2)
-    return rng.choice([text[:i] + text[i + 1:], text[:i] + text[i + 1] + text[i] + text[i + 2:], text[:i] + text[i] + text[i:]])
-
-
-def pseudo_word(rng):
-    return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3)))
-
-
-def vary(text, lang, rng, extra=True):
-    """A question as a person may type it."""
-    words = text.split()
-    if len(words) > 3 and rng.random() < 0.2:
-        drop = [i for i, word in enumerate(words) if word.lower() in STOPWORDS]
-        for i in sorted(rng.sample(drop, min(len(drop), rng.randint(1, 2))), reverse=True):
-            del words[i]
-    if extra and rng.random() < 0.08:
-        words.insert(rng.randint(0, len(words)), pseudo_word(rng) if rng.random() < 0.3 else rng.choice(NOISE[lang]))
-    text = " ".join(words)
-    draw = rng.random()
-    if extra and draw < 0.22:
-        text = rng.choice(LEADS[lang]) + " " + text
-    elif extra and draw < 0.37:
-        text = rng.choice(topics.OPENERS[lang]) + " " + text
-    if extra and rng.random() < 0.1:
-        text = text + " " + rng.choice(topics.CLOSERS[lang])
-    return spell(text, rng, typos=0.04)
-
-
-def spell(text, rng, typos=0.0):
-    """Case, punctuation and typing errors."""
-    if rng.random() < typos:
-        text = typo(text, rng)
-    if rng.random() < 0.3:
-        text = text.lower()
-    elif rng.random() < 0.75:
-        text = text[0].upper() + text[1:]
-    return text + rng.choice(["?", "?", "", "", ".", "!", "?"])
+def held_out(question):
+    """Whether a held-out question or request stands anywhere in the question: no training question may hold one."""
+    words = topics.normal(question).split()
+    return any(" ".join(words[i:j]) in held_out_forms() for i in range(len(words)) for j in range(i + 1, len(words) + 1))
 
 
 def topic_turn(rng):
     """(question, thought, answer, language)"""
     while True:
         lang = rng.choice(["en", "ru"])
-        if rng.random() < 0.1:
+        if rng.random() < OFF_TOPIC_SHARE:
             return off_topic_turn(lang, rng)
         name = rng.choice(list(topics.TOPICS))
-        question = vary(topics.training_question(name, lang, rng), lang, rng)
-        if topics.normal(question) not in held_out_forms():
+        question = vary(other_wish(topics.training_question(name, lang, rng), lang, rng), lang, rng)
+        if not held_out(question):
             topic = topics.TOPICS[name]
             return question, topic["thought"], topic[lang]["say"], lang
 
@@ -105,11 +69,11 @@ def topic_turn(rng):
 def off_topic_turn(lang, rng):
     if rng.random() < 0.15:
         kind = rng.choice([k for k in toolbox.TOOLS if k != "status"])
-        question = tool_request(kind, lang, rng, "ask")[0]
+        question = tool_request(kind, lang, rng)[0]
     else:
-        question = topics.off_topic_question(lang, rng)
+        question = topics.off_topic_question(lang, rng, lambda: strange_word(lang, rng))
     question = vary(question, lang, rng)
-    if topics.normal(question) in held_out_forms():
+    if held_out(question):
         return off_topic_turn(lang, rng)
     return question, topics.OFF_TOPIC["thought"], topics.OFF_TOPIC[lang], lang
 
@@ -146,13 +110,24 @@ def think_result(thought, lang, effort):
 
 # --- tools -------------------------------------------------------------------------------------------------------
 
-def tool_request(kind, lang, rng, part):
-    """(question, slot values) from the `ask` or `held` templates."""
+def loose_value(value, lang, rng):
+    """A value of the same type from outside the closed lists."""
+    if isinstance(value, int):
+        return rng.randint(0, 400)
+    word = strange_word(lang, rng)
+    return word.capitalize() if value[0].isupper() else word
+
+
+def tool_request(kind, lang, rng):
+    """(question, slot values)"""
     form = toolbox.TOOLS[kind][lang]
-    text = topics.expand(rng.choice(form[part]), rng)
-    values = {}
+    text = topics.expand(rng.choice(form["ask"]), rng)
+    loose, values = rng.random() < LOOSE_SHARE, {}
     for slot, options in form["slots"].items():
         shown, value = rng.choice(options)
+        if loose and slot != "state" and all(shown == str(value) for shown, value in options):
+            value = loose_value(value, lang, rng)
+            shown = str(value)
         text, values[slot] = text.replace("{" + slot + "}", shown), value
     return text, values
 
@@ -257,9 +232,9 @@ def topic_sample(effort, rng, tools):
     if tools and rng.random() < 0.1:
         missing = [k for k in toolbox.TOOLS if not {v[0] for v in toolbox.TOOLS[k]["variants"]} & {f["name"] for f in functions} and k != "status"]
         lang = rng.choice(["en", "ru"])
-        question = vary(tool_request(rng.choice(missing), lang, rng, "ask")[0], lang, rng)
+        question = vary(tool_request(rng.choice(missing), lang, rng)[0], lang, rng)
         thought, answer = topics.OFF_TOPIC["thought"], topics.OFF_TOPIC[lang]
-        if topics.normal(question) in held_out_forms():
+        if held_out(question):
             return topic_sample(effort, rng, tools)
     else:
         question, thought, answer, lang = topic_turn(rng)
@@ -275,22 +250,22 @@ def topic_sample(effort, rng, tools):
 
 def tool_sample(effort, rng):
     talk = Conversation()
-    kind, lang = rng.choice(list(toolbox.TOOLS)), rng.choice(["en", "ru"])
-    tools = declared_tools(rng, kind)
+    kind = rng.choice([k for k in toolbox.TOOLS for _ in range(TOOL_WEIGHTS.get(k, 1))])
+    lang, tools = rng.choice(["en", "ru"]), declared_tools(rng, kind)
     variant = dict(tools)[kind]
     drill = rng.random() < DRILL_SHARE
     if not drill:
         talk.given(developer_text(pick_instructions(rng, 0.4), [toolbox.schema(v) for _, v in tools]))
         if rng.random() < 0.2:
             history(talk, rng)
-    question, values = tool_request(kind, lang, rng, "ask")
+    question, values = tool_request(kind, lang, rng)
     args, thought, name = toolbox.arguments(variant, values), toolbox.TOOLS[kind]["thought"], variant[0]
     question = vary(question, lang, rng, extra=rng.random() < 0.6)
-    if topics.normal(question) in held_out_forms():
+    if held_out(question):
         return tool_sample(effort, rng)
     talk.given(user_text(question) + ASSISTANT)
     thinking = analysis_text(think_call(thought, name, args, lang, effort)) + ASSISTANT
-    if drill or rng.random() < 0.6:
+    if rng.random() >= RESULT_SHARE:
         talk.spoken(thinking + call_text(name, args))
         return talk.pieces
     answered(talk, rng, thinking if rng.random() < 0.5 else "", kind, variant, args, lang, effort)
@@ -325,7 +300,7 @@ def sample_head(rng, tools):
 
 
 def sample_body(effort, tools, rng):
-    if tools and rng.random() < 0.85:
+    if tools and rng.random() < 0.75:
         return tool_sample(effort, rng)
     return topic_sample(effort, rng, tools)
 
@@ -416,7 +391,7 @@ def check_one(oh, encoding, rng):
     kind, lang = rng.choice(list(toolbox.TOOLS)), rng.choice(["en", "ru"])
     tools = declared_tools(rng, kind)
     variant = dict(tools)[kind]
-    question, values = tool_request(kind, lang, rng, "ask")
+    question, values = tool_request(kind, lang, rng)
     args, name, date, effort = toolbox.arguments(variant, values), variant[0], random_date(rng), rng.choice(["low", "medium", "high"])
     instructions, functions = pick_instructions(rng, 0.5), [toolbox.schema(v) for _, v in tools]
     result, answer = toolbox.TOOLS[kind]["result"](rng, args, lang)

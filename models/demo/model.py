@@ -1,4 +1,4 @@
-"""The gpt-oss architecture in torch, small: a training forward with a shared prefix, a cached forward for sampling.
+"""The gpt-oss architecture in torch, small: a training forward with a shared prefix.
 
 Gate and up rows are kept as two halves here; the export interleaves them as gpt-oss stores them.
 """
@@ -68,6 +68,16 @@ def mxfp4_round(weight):
     return weight + (rounded - weight).detach()
 
 
+def linear(x, weight, bias=None):
+    """x [N, k] times weight^T, plus bias: bf16 factors for the processor's matrix units, f32 out.
+
+    The rows are padded to a multiple of 64: a kernel is compiled for every new shape.
+    """
+    n = len(x)
+    y = F.linear(F.pad(x.bfloat16(), (0, 0, 0, -n % 64)), weight.bfloat16())[:n].float()
+    return y if bias is None else y + bias
+
+
 class Layer(nn.Module):
     def __init__(self, shape, window):
         super().__init__()
@@ -91,18 +101,22 @@ class Layer(nn.Module):
     def heads(self, h):
         """h [..., hidden] to q [..., heads, D], k and v [..., kv heads, D]."""
         s = self.shape
-        return self.qkv(h).unflatten(-1, (-1, s.head_dim)).split([s.num_attention_heads, s.num_key_value_heads, s.num_key_value_heads], -2)
+        return linear(h, self.qkv.weight, self.qkv.bias).unflatten(-1, (-1, s.head_dim)).split([s.num_attention_heads, s.num_key_value_heads, s.num_key_value_heads], -2)
 
     def attend(self, q, k, v, mask):
-        """q [B, T, heads, D], k and v [B, S, kv, D], mask [B or 1, 1, T, S] additive; gives [B, T, heads * D]."""
+        """q [B, T, heads, D], k and v [B, S, kv, D], mask [B or 1, 1, T, S] additive; gives [B, T, heads * D].
+
+        The sink is one more key, whose score is the sink's value, with a value of zeros.
+        """
         b, t, heads, dim = q.shape
-        kv = k.shape[2]
-        q = q.view(b, t, kv, heads // kv, dim).permute(0, 2, 3, 1, 4).reshape(b, kv, -1, dim) * dim ** -0.5
-        scores = (q @ k.permute(0, 2, 3, 1)).view(b, heads, t, -1) + mask
-        sink = self.sinks.view(1, heads, 1, 1).expand(b, heads, t, 1)
-        weights = torch.cat([scores, sink], -1).softmax(-1)[..., :-1]
-        mixed = weights.reshape(b, kv, -1, weights.shape[-1]) @ v.permute(0, 2, 1, 3)
-        return mixed.view(b, kv, heads // kv, t, dim).permute(0, 3, 1, 2, 4).reshape(b, t, -1)
+        kv, s = k.shape[2], k.shape[1] + 1
+        q = (q * dim ** -0.5).bfloat16().view(b, t, kv, heads // kv, dim).permute(0, 2, 3, 1, 4).reshape(b, kv, -1, dim)
+        k, v = (F.pad(y.bfloat16().transpose(1, 2), (0, 0, 0, 1)) for y in (k, v))
+        sink = self.sinks.view(1, heads, 1, 1).expand(len(mask), heads, t, 1)
+        mask = torch.cat([mask.expand(-1, heads, -1, -1), sink], -1)
+        weights = ((q @ k.transpose(-1, -2)).view(b, heads, t, s).float() + mask).softmax(-1)
+        mixed = weights.bfloat16().view(b, kv, -1, s) @ v
+        return mixed.view(b, kv, heads // kv, t, dim).permute(0, 3, 1, 2, 4).reshape(b, t, -1).float()
 
     def experts(self, h, quantised):
         """h [N, hidden]; gives the weighted sum of the chosen experts and the balance loss."""
@@ -118,9 +132,9 @@ class Layer(nn.Module):
         parts, outs = h[token].split(counts.tolist()), []
         for expert, part in enumerate(parts):
             if len(part):
-                gate, up = F.linear(part, mlp1[expert], self.mlp1_bias[expert]).chunk(2, -1)
+                gate, up = linear(part, mlp1[expert], self.mlp1_bias[expert]).chunk(2, -1)
                 gate, up = gate.clamp(max=LIMIT), up.clamp(-LIMIT, LIMIT)
-                outs.append(F.linear(gate * torch.sigmoid(ALPHA * gate) * (up + 1), mlp2[expert], self.mlp2_bias[expert]))
+                outs.append(linear(gate * torch.sigmoid(ALPHA * gate) * (up + 1), mlp2[expert], self.mlp2_bias[expert]))
         mixed = torch.cat(outs) * weight.flatten()[order, None]
         balance = s.num_local_experts * (logits.softmax(-1).mean(0) * (counts / flat.numel())).sum()
         return torch.zeros_like(h).index_add(0, token, mixed), balance
@@ -158,28 +172,8 @@ class Model(nn.Module):
             first = layer.attend(q[None, :p], k[None, :p], v[None, :p], masks[layer.window][0])[0]
             both = lambda y: torch.cat([y[None, :p].expand(b, -1, -1, -1), y[p:].unflatten(0, (b, t))], 1)
             rest = layer.attend(q[p:].unflatten(0, (b, t)), both(k), both(v), masks[layer.window][1])
-            x = x + layer.out(torch.cat([first, rest.flatten(0, 1)]))
+            x = x + linear(torch.cat([first, rest.flatten(0, 1)]), layer.out.weight, layer.out.bias)
             moved, uneven = layer.experts(F.rms_norm(x, x.shape[-1:], layer.norm2, EPS), quantised)
             x, balance = x + moved, balance + uneven
         x = F.rms_norm(x[p:][pick], x.shape[-1:], self.norm, EPS)
-        return F.linear(x, self.head), balance / len(self.layers)
-
-    def cache(self, rows, positions):
-        shape = (rows, positions, self.shape.num_key_value_heads, self.shape.head_dim)
-        return [(torch.zeros(shape), torch.zeros(shape)) for _ in self.layers]
-
-    @torch.no_grad()
-    def step(self, ids, positions, cache, quantised=False):
-        """ids and positions [B, T]: one cached forward. Gives the hidden states [B, T, hidden] before the head."""
-        b, t = ids.shape
-        rows = torch.arange(b)[:, None].expand(b, t)
-        x, keys = F.embedding(ids, self.embed), torch.arange(cache[0][0].shape[1])
-        masks = {w: self.mask(positions, keys, w)[:, None] for w in (None, self.shape.sliding_window)}
-        cos, sin = self.cos[positions], self.sin[positions]
-        for layer, (past_k, past_v) in zip(self.layers, cache):
-            q, k, v = layer.heads(F.rms_norm(x, x.shape[-1:], layer.norm1, EPS))
-            past_k[rows, positions], past_v[rows, positions] = rotate(k, cos, sin), v
-            x = x + layer.out(layer.attend(rotate(q, cos, sin), past_k, past_v, masks[layer.window]))
-            moved, _ = layer.experts(F.rms_norm(x, x.shape[-1:], layer.norm2, EPS).flatten(0, 1), quantised)
-            x = x + moved.view_as(x)
-        return F.rms_norm(x, x.shape[-1:], self.norm, EPS)
+        return linear(x, self.head), balance / len(self.layers)

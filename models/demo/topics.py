@@ -43,12 +43,17 @@ FRAMES = {
         "what is {}", "what about {}", "tell me about {}", "{}", "{}", "explain {}", "I [need|want] to know {}",
         "[please|] [show|give|tell] me {}", "can you explain {}", "[I have a|a|one] question about {}",
         "[help|info] [on|with|about] {}", "I want to ask about {}", "what can you say about {}", "[do you|you] know {}",
-        "describe {} [briefly|in short|please|]", "[how|what] about {}",
+        "describe {} [briefly|in short|please|]", "[how|what] about {}", "let us talk about {}", "the subject is {}", "the basics of {}",
+        "what does {} mean", "my question concerns {}", "is there information on {}", "I read about {}", "teach me about {}", "{}, what is that",
+        "so {}, how does that work", "I never understood {}", "introduce {} to me", "facts about {}", "{} in two sentences", "lost with {}",
+        "why {}", "where do I find {}", "it is about {}", "[I|we] want {}", "please write about {}",
     ],
     "ru": [
         "что такое {}", "расскажи про {}", "{}", "{}", "объясни {}", "[нужна|нужно|нужен] {}", "подскажи [пожалуйста|] {}",
         "[хочу|хотел бы] [узнать|спросить] про {}", "[есть|у меня] вопрос про {}", "[скажи|напиши] про {}",
-        "что насчёт {}", "[что ты знаешь|что знаешь] про {}", "[опиши|покажи] {}", "как насчёт {}",
+        "что насчёт {}", "[что ты знаешь|что знаешь] про {}", "[опиши|покажи] {}", "как насчёт {}", "поговорим про {}", "тема: {}", "основы про {}",
+        "в двух предложениях про {}", "не понимаю {}", "поясни {}", "информация про {}", "напомни про {}", "прочитал про {}", "мой вопрос про {}",
+        "а {} это что", "можно узнать про {}", "дай справку про {}", "факты про {}", "зачем {}", "где найти {}", "речь про {}", "[мне|нам] бы {}",
     ],
 }
 HELD_FRAMES = {
@@ -554,10 +559,39 @@ OFF_THINGS = {
            "love", "death", "money", "school", "history", "physics", "chemistry", "biology", "math", "algebra", "pizza", "soup", "bread", "coffee", "tea", "cars", "trains", "planes", "ships",
            "the sea", "a river", "a mountain", "a tree", "flowers", "winter", "summer", "snow", "rain", "war", "peace", "a king", "a queen", "dragons", "magic", "the stars", "Mars", "gold", "silver",
            "my mother", "my boss", "my wife", "my dog", "a doctor", "a lawyer", "a job", "a house", "Python lists", "JavaScript", "SQL", "Linux", "Windows", "a website", "a poem", "a song", "a movie", "a book",
-           "the president", "elections", "taxes", "bitcoin", "stocks", "health insurance", "sleep", "yoga", "running shoes", "a bicycle", "the economy", "a hotel", "Japan", "Egypt", "penguins", "whales"],
+           "the president", "elections", "taxes", "bitcoin", "stocks", "health insurance", "sleep", "yoga", "running shoes", "a bicycle", "the economy", "a hotel", "Japan", "Egypt", "penguins", "whales",
+           "Spain", "Mexico", "Canada", "Norway", "Turkey", "India", "Africa", "Europe", "London", "Paris", "New York", "a lake", "the desert",
+           "a forest", "an island", "a bridge", "a castle", "a church", "a museum", "a theatre", "a circus", "the zoo", "elephants", "tigers",
+           "lions", "bears", "wolves", "mice", "snakes", "spiders", "bees", "ants", "butterflies", "fish", "sharks", "dolphins", "chickens", "cows",
+           "pigs", "sheep", "a rabbit", "apples", "bananas", "oranges", "tomatoes", "potatoes", "rice", "pasta", "salad", "chocolate", "ice cream",
+           "sugar", "salt", "milk", "beer", "wine", "juice", "breakfast", "dinner", "cake", "a piano", "a violin", "drums", "opera", "jazz",
+           "dancing", "painting", "photography", "cinema", "theatre", "basketball", "swimming", "skiing", "boxing", "running", "the Olympics",
+           "a bus", "the subway", "a rocket", "a submarine", "a motorcycle", "traffic", "a road", "the airport", "a telephone", "television", "radio",
+           "a camera", "a clock", "a lamp", "a chair", "a carpet", "a door", "a wall", "a roof", "shoes", "a hat", "a dress", "jewelry",
+           "diamonds", "iron", "oil", "plastic", "glass", "wood", "fire", "wind", "lightning", "an earthquake", "the sky", "clouds", "Venus",
+           "Saturn", "a comet", "black holes", "atoms", "electrons", "gravity", "light", "sound", "evolution", "genes", "cells", "the brain",
+           "the heart", "blood", "teeth", "a headache", "the flu", "vitamins", "medicine", "surgery", "babies", "children", "teachers", "police",
+           "soldiers", "kings", "pirates", "knights", "ghosts", "angels", "Newton", "Darwin", "Tolstoy", "Beethoven", "Picasso", "Caesar",
+           "Cleopatra", "democracy", "freedom", "law", "a bank", "a loan", "insurance", "rent", "salary", "marketing", "fashion", "a wedding",
+           "a birthday", "Christmas", "holidays", "a diet", "friendship", "anger", "happiness", "dreams", "luck", "time travel", "philosophy",
+           "religion", "poetry", "grammar", "French verbs", "geometry", "statistics", "C++", "Java", "HTML", "Excel", "a printer", "a mouse pad",
+           "a game", "Minecraft", "Pokemon", "Batman", "Harry Potter"],
     "ru": ["Францию", "Италию", "Китай", "луну", "солнце", "собак", "кошек", "птиц", "футбол", "теннис", "шахматы", "музыку", "Моцарта", "Эйнштейна", "Наполеона", "любовь", "смерть", "деньги", "школу", "историю",
            "физику", "химию", "биологию", "математику", "пиццу", "суп", "хлеб", "кофе", "чай", "машины", "поезда", "самолёты", "море", "реку", "горы", "деревья", "цветы", "зиму", "лето", "снег", "дождь", "войну", "мир",
-           "короля", "драконов", "магию", "звёзды", "Марс", "золото", "маму", "работу", "дом", "стихи", "песню", "фильм", "книгу", "президента", "налоги", "биткоин", "сон", "велосипед", "Японию", "Египет", "пингвинов"],
+           "короля", "драконов", "магию", "звёзды", "Марс", "золото", "маму", "работу", "дом", "стихи", "песню", "фильм", "книгу", "президента", "налоги", "биткоин", "сон", "велосипед", "Японию", "Египет", "пингвинов",
+           "Испанию", "Мексику", "Канаду", "Норвегию", "Турцию", "Индию", "Африку", "Европу", "Лондон", "Париж", "Нью-Йорк", "озеро", "пустыню",
+           "лес", "остров", "мост", "замок", "церковь", "музей", "театр", "цирк", "зоопарк", "слонов", "тигров", "львов", "медведей", "волков",
+           "мышей", "змей", "пауков", "пчёл", "муравьёв", "бабочек", "рыб", "акул", "дельфинов", "кур", "коров", "свиней", "овец", "кролика",
+           "яблоки", "бананы", "апельсины", "помидоры", "картошку", "рис", "макароны", "салат", "шоколад", "мороженое", "сахар", "соль", "молоко",
+           "пиво", "вино", "сок", "завтрак", "ужин", "торт", "пианино", "скрипку", "барабаны", "оперу", "джаз", "танцы", "живопись", "фотографию",
+           "кино", "баскетбол", "плавание", "лыжи", "бокс", "бег", "олимпиаду", "автобус", "метро", "ракету", "мотоцикл", "пробки", "дорогу",
+           "аэропорт", "телефон", "телевизор", "радио", "камеру", "часы", "лампу", "стул", "ковёр", "дверь", "стену", "крышу", "ботинки",
+           "шляпу", "платье", "алмазы", "железо", "нефть", "стекло", "дерево", "огонь", "ветер", "молнию", "землетрясение", "небо", "облака",
+           "Венеру", "Сатурн", "комету", "чёрные дыры", "атомы", "гравитацию", "свет", "звук", "эволюцию", "гены", "клетки", "мозг", "сердце",
+           "кровь", "зубы", "головную боль", "грипп", "витамины", "лекарства", "детей", "учителей", "полицию", "солдат", "пиратов", "рыцарей",
+           "призраков", "Ньютона", "Дарвина", "Толстого", "Пушкина", "Бетховена", "Пикассо", "Цезаря", "демократию", "свободу", "закон", "банк",
+           "кредит", "аренду", "зарплату", "моду", "свадьбу", "день рождения", "Новый год", "каникулы", "диету", "дружбу", "злость", "счастье",
+           "мечты", "удачу", "философию", "религию", "поэзию", "грамматику", "геометрию", "статистику", "игру", "сказки", "Бэтмена"],
 }
 OFF_HELD_THINGS = {
     "en": ["Germany", "horses", "hockey", "Shakespeare", "volcanoes", "cheese", "the ocean", "Jupiter", "robots in films", "a guitar"],
@@ -568,10 +602,28 @@ OFF_ASK = {
            "what is the [capital|history|meaning|price|color|best part] of {}", "how old is {}", "how far is {}", "give me a joke about {}", "sing about {}", "what is the best {}", "do you like {}", "who is {}", "how do I cook {}", "how do I draw {}",
            "[can you|please] write about {}", "what is [2 + 2|7 * 8|12 - 5|the square root of 16]", "tell me a [joke|story|secret|fairy tale]", "write [a poem|a story|python code|a letter|an email]", "who [won|will win] the [match|election|cup]", "what is the meaning of life",
            "{}", "I like {}", "I hate {}", "my friend talks about {} all day", "give me a recipe [for {}|]", "what is the capital of {}", "who was the first {}", "compare {} and [cats|dogs|gold|tea]", "is {} good for me", "buy {} for me", "summarize {}", "translate this poem about {}",
-           "asdf", "blah blah", "[foo|bar|qwerty|lorem ipsum]", "what day is it", "when was {} discovered"],
+           "asdf", "blah blah", "[foo|bar|qwerty|lorem ipsum]", "what day is it", "when was {} discovered",
+           "paint {} for me", "who owns {}", "how many {} are there", "where do {} live", "what color is {}", "plan a trip to {}",
+           "book a table near {}", "I dreamed about {}", "should I buy {}", "how heavy is {}", "teach me to play {}", "fix my {}",
+           "name three kinds of {}", "what is the difference between {} and {}", "is {} dangerous", "how do I grow {}", "how do I get to {}",
+           "why is {} so [expensive|big|famous|slow]", "what do {} eat", "did you see {}", "my neighbour has {}", "I am afraid of {}",
+           "invent a name for {}", "describe {} to a child", "when does {} [open|start|end]", "who wrote about {}", "{} or {}",
+           "how long does {} live", "solve x + 3 = 7", "is {} expensive", "can you draw {}", "make [a list|a table] of {}", "what happened to {}",
+           "do {} sleep", "who lives in {}", "{} and {}", "what [rhymes with|smells like|looks like] {}", "tell me a [riddle|rumour] about {}",
+           "I need {}", "find me {}", "which {} is the [best|oldest|largest]", "can {} fly", "how was {} made", "will {} [win|come back|rise]",
+           "order {}", "where was {} born", "I lost my {}", "how do people use {}", "what should I wear to {}", "recommend {}", "{} {} {}",
+           "are {} [real|alive|cheap|blue]"],
     "ru": ["что такое {}", "расскажи про {}", "напиши [стих|рассказ|песню|сочинение] про {}", "что ты думаешь про {}", "почему люди любят {}", "объясни {}", "как приготовить {}", "как нарисовать {}", "расскажи [шутку|сказку|анекдот|историю] [про {}|]", "ты любишь {}", "я люблю {}", "я ненавижу {}",
            "кто придумал {}", "где купить {}", "сколько стоит {}", "сколько будет [2 + 2|7 * 8|12 - 5]", "кто [победит|победил] [в матче|на выборах]", "в чём смысл жизни", "напиши [стихотворение|код на python|письмо|рассказ]", "{}", "мой друг говорит про {}", "дай рецепт", "столица [Франции|Италии|Китая]",
-           "сравни {} и [кошек|собак|чай]", "купи мне {}", "переведи стих про {}", "кто такой [Моцарт|Эйнштейн|Наполеон|президент]", "фыва", "бла бла", "какой сегодня день", "когда открыли {}"],
+           "сравни {} и [кошек|собак|чай]", "купи мне {}", "переведи стих про {}", "кто такой [Моцарт|Эйнштейн|Наполеон|президент]", "фыва", "бла бла", "какой сегодня день", "когда открыли {}",
+           "нарисуй {}", "сколько живут {}", "где живут {}", "какого цвета {}", "мне приснилось про {}", "стоит ли покупать {}", "как вырастить {}",
+           "почему {} такой [дорогой|большой|известный]", "что едят {}", "боюсь {}", "придумай имя для {}", "опиши {} ребёнку",
+           "когда [открывается|начинается] {}", "кто написал про {}", "чем отличается {} от {}", "назови три вида {}", "сколько весит {}",
+           "реши уравнение x + 3 = 7", "посоветуй {}", "как выучить {}", "опасно ли {}", "почему люди боятся {}", "сделай {}", "{} или {}", "{} и {}",
+           "найди мне {}", "закажи {}", "потерял {}", "как люди используют {}", "какой {} самый [лучший|старый|большой]", "умеют ли {} летать",
+           "что случилось с {}", "кто живёт в {}", "где родился {}", "мой сосед купил {}", "загадай загадку про {}", "спланируй поездку в {}",
+           "научи играть в {}", "почини {}", "есть ли жизнь на {}", "{} {} {}", "что лучше, {} или {}", "зачем нужны {}", "как доехать до {}",
+           "кто первым увидел {}", "расскажи слух про {}", "составь список {}", "как зовут {}", "правда, что {}"],
 }
 OFF_HELD_ASK = {
     "en": ["please write a short story about {}", "what do people know about {}", "could you sing me a song about {}", "who discovered {}", "how much does {} cost in the shop", "do you know a good joke about {}"],
@@ -588,8 +640,12 @@ def training_question(name, lang, rng):
     return expand(rng.choice(topic["ask"]), rng)
 
 
-def off_topic_question(lang, rng):
-    return expand(rng.choice(OFF_ASK[lang]), rng).replace("{}", rng.choice(OFF_THINGS[lang]))
+def off_topic_question(lang, rng, strange_word):
+    """`strange_word()` gives a word that means nothing."""
+    text = expand(rng.choice(OFF_ASK[lang]), rng)
+    while "{}" in text:
+        text = text.replace("{}", strange_word() if rng.random() < 0.3 else rng.choice(OFF_THINGS[lang]), 1)
+    return text
 
 
 def held_out_questions():

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Trains the demo model on one CPU core, resumably, on an endless stream of make_data.py's conversations.
 
-    train.py --tokenizer tokenizer.json --out weights.pt --minutes 60 [--resume weights.pt]
+    train.py --tokenizer tokenizer.json --out weights.pt --minutes 60 [--resume weights.pt | --from-checkpoint checkpoint]
 
-Minutes are minutes of processor time; the learning rate falls linearly to nearly zero at their end.
+`--resume` goes on with a run of this script, `--from-checkpoint` starts a new run from exported weights. Minutes are minutes of processor time; the learning rate falls linearly to nearly zero at their end.
 
 The loss is taken on every token of the assistant's free-running turn, from right behind `<|start|>assistant` to
 `<|return|>` or `<|call|>`, the headers of the following messages included. In the first part of the run a small
@@ -18,10 +18,11 @@ import time
 import torch
 import torch.nn.functional as F
 
+import export
 import make_data
 from model import Model, Shape
 
-TOKENS_PER_BATCH, BATCHES_PER_STEP, SAMPLES_PER_POOL, TOOL_SHARE = 1400, 2, 70, 0.65
+TOKENS_PER_BATCH, BATCHES_PER_STEP, SAMPLES_PER_POOL, TOOL_SHARE = 1400, 1, 70, 0.55
 QUANTISED_FROM, GIVEN_LOSS_UNTIL, WARM_UP_STEPS = 0.94, 0.15, 60
 
 
@@ -104,7 +105,8 @@ def train(args):
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     vocabulary = make_data.Vocabulary(args.tokenizer)
-    model = Model(Shape(vocab_size=vocabulary.size, **{key: int(value) for key, value in (pair.split("=") for pair in args.shape)}))
+    shape = Shape(vocab_size=vocabulary.size, **{key: int(value) for key, value in (pair.split("=") for pair in args.shape)})
+    model = export.read_model(args.from_checkpoint, shape) if args.from_checkpoint else Model(shape)
     optimizer, step, spent = make_optimizer(model, args.peak), 0, 0.0
     if args.resume:
         saved = torch.load(args.resume)
@@ -141,7 +143,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--resume")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", help="weights written by this script, with the optimizer's state")
+    start.add_argument("--from-checkpoint", help="a folder written by export.py, of the shape that --shape gives")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--peak", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)

@@ -9,7 +9,11 @@
 //!   way;
 //! - gate and up swapped, their biases taken as halves; no clamp, gate clamped on both sides, up clamped above only;
 //! - alpha 1.7, plain SiLU, no `up + 1`;
-//! - softmax before the choice of experts, experts by the smallest logit.
+//! - softmax before the choice of experts, experts by the smallest logit;
+//! - router, qkv, out and down biases ignored; norms' eps 1e-6, the two norms of a layer exchanged;
+//! - scores scaled by the hidden size per head, attention without the residual, unembedding tied to the embedding;
+//! - layers in reverse order, KV heads exchanged, rotation of neighbouring pairs;
+//! - E8M0 bias 126, nibbles of a byte exchanged.
 //!
 //! `tools/golden/logits/README.md` has how far each of these and the other known mistakes moves the logits.
 
