@@ -38,8 +38,9 @@ class Shape:
     up_bias_std: float = 0.5
     down_std: float = 0.3  # of the down-projection's output per unit of its input
     down_bias_std: float = 0.3
+    head_dim: int = 64
+    qk_std: float = 1.0  # of queries and keys for unit input, without their bias
 
-    head_dim = 64
     factor = 32.0
     rope_theta = 150000
 
@@ -61,6 +62,8 @@ SHAPES = {
     # a residual stream whose mean square is near 1e-5: rms_norm_eps matters in all three norms
     "norm_eps": Shape(heads=2, kv_heads=1, layers=1, experts=4, top_k=2, embedding_std=2e-3,
                       attention_out_std=2e-3, down_std=2e-4, down_bias_std=5e-4),
+    # the smallest that has both kinds of layers, for prompts as long as the context; queries and keys that look far back
+    "long": Shape(hidden=32, intermediate=32, heads=1, kv_heads=1, experts=4, top_k=2, head_dim=16, qk_std=3.0),
 }
 
 
@@ -103,8 +106,8 @@ def tensors(name):
         p = f"model.layers.{layer}."
         for norm in ("input_layernorm", "post_attention_layernorm"):
             out[p + norm + ".weight"] = normal(p + norm, (h,), 0.2, 1.0)
-        for n, rows in (("q", q), ("k", kv), ("v", kv)):
-            out[p + f"self_attn.{n}_proj.weight"] = normal(p + n, (rows, h), 1.0 / np.sqrt(h))
+        for n, rows, std in (("q", q, s.qk_std), ("k", kv, s.qk_std), ("v", kv, 1.0)):
+            out[p + f"self_attn.{n}_proj.weight"] = normal(p + n, (rows, h), std / np.sqrt(h))
             out[p + f"self_attn.{n}_proj.bias"] = normal(p + n + "_bias", (rows,), 0.5)
         out[p + "self_attn.o_proj.weight"] = normal(p + "o", (h, q), s.attention_out_std / np.sqrt(q))
         out[p + "self_attn.o_proj.bias"] = normal(p + "o_bias", (h,), 0.1 * s.attention_out_std)

@@ -105,14 +105,16 @@ class Model:
         a, b = x[..., :half], x[..., half:]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
-    def _attention(self, x, p, layer, tables):
+    def _attention(self, x, p, layer, tables, last=None):
+        """x plus attention, for the last rows (all when None)."""
         s, r, w, n = self.shape, self.rules, self.w, len(x)
+        first = 0 if last is None else n - last
         h = self._norm(x, w[p + "input_layernorm.weight"])
         p += "self_attn."
         q, k, v = ((h @ w[f"{p}{m}_proj.weight"].T + r.qkv_bias * w[f"{p}{m}_proj.bias"]).reshape(n, -1, s.head_dim)
                    for m in "qkv")
-        q, k = self._rotate(q, *tables), self._rotate(k, *tables)
-        i, j = np.arange(n)[:, None], np.arange(n)[None]
+        q, k = self._rotate(q, *tables)[first:], self._rotate(k, *tables)
+        i, j = np.arange(first, n)[:, None], np.arange(n)[None]
         mask = j <= i
         if (layer % 2 == 0) == (r.layers == "even_sliding"):
             mask = mask & (i - j < s.window + r.window_delta)
@@ -126,7 +128,7 @@ class Model:
             top = np.maximum(score.max(-1, keepdims=True), sinks[head])
             e = np.exp(score - top)
             out[:, head] = e / (e.sum(-1, keepdims=True) + np.exp(sinks[head] - top)) @ v[:, kv]
-        return x + out.reshape(n, -1) @ w[p + "o_proj.weight"].T + r.out_bias * w[p + "o_proj.bias"]
+        return x[first:] + out.reshape(n - first, -1) @ w[p + "o_proj.weight"].T + r.out_bias * w[p + "o_proj.bias"]
 
     def _route(self, h, p):
         """Chosen experts [n, k], their weights [n, k], and the margin to the first expert left out [n]."""

@@ -73,7 +73,8 @@ def moved(name, goldens):
 def main():
     with open(f"{HERE}/goldens.json") as f:
         goldens = json.load(f)
-    table = {name: moved(name, [g for g in goldens if g["checkpoint"] == name]) for name in checkpoint.SHAPES}
+    of = {name: [g for g in goldens if g["checkpoint"] == name] for name in checkpoint.SHAPES}
+    table = {name: moved(name, kept) for name, kept in of.items() if kept}
     print("| mistake | " + " | ".join(table) + " | max |\n" + "|---" * (len(table) + 2) + "|")
     unseen = []
     for mistake in MISTAKES:

@@ -2,6 +2,7 @@
 
 mod golden;
 mod invariance;
+mod long;
 mod plan;
 mod resume;
 mod rope;
