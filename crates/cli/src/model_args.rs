@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sostenuto_engine::EngineOptions;
 use sostenuto_formats::{Loading, ModelConfig};
 use sostenuto_model::ModelLimits;
 use sostenuto_ops::{KV_BLOCK_SLOTS, KvDtype, Precision};
@@ -19,6 +20,8 @@ pub(crate) const MIN_DEFAULT_CONTEXT: usize = 1024;
 const DEFAULT_SEQUENCES: usize = 4;
 /// The default KV pool holds this many sequences of full length.
 const DEFAULT_FULL_SEQUENCES: usize = 2;
+/// Window snapshots if `--window-snapshots` does not say: a few for each of a dozen conversations.
+const DEFAULT_WINDOW_SNAPSHOTS: usize = 64;
 /// Rows of a step at most: how much of a prompt is computed between two tokens of other sequences.
 pub(crate) const MAX_STEP_ROWS: usize = 256;
 /// Rows of a step whose logits are wanted, where logits are all that is wanted.
@@ -108,6 +111,13 @@ pub(crate) struct ModelArgs {
     /// Tokens that the KV memory holds over all sequences; without it, two sequences of full length.
     #[arg(long, value_name = "TOKENS", value_parser = parse_count)]
     pub(crate) kv_tokens: Option<usize>,
+    /// Kept windows of the sliding layers: the places from which a conversation's next turn goes on at once. Without
+    /// one, it computes the last 1,524 (20B) or 2,286 (120B) cached tokens again.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_WINDOW_SNAPSHOTS, value_parser = parse_snapshots)]
+    pub(crate) window_snapshots: usize,
+    /// Compute every prompt from its start, and keep nothing for the next request.
+    #[arg(long)]
+    pub(crate) no_prefix_cache: bool,
     /// Start although the memory plan needs more than is available: it may be slow, and the operating system may end it.
     #[arg(long)]
     pub(crate) allow_overcommit: bool,
@@ -142,9 +152,14 @@ impl ModelArgs {
             max_sequences: self.sequences,
             max_context: context,
             kv_tokens: self.kv_tokens.unwrap_or(kv_tokens),
-            window_snapshots: 0,
+            window_snapshots: if self.no_prefix_cache { 0 } else { self.window_snapshots },
             kv_dtype: self.mode.kv_dtype(),
         }
+    }
+
+    /// How an engine is to schedule.
+    pub(crate) fn engine_options(&self) -> EngineOptions {
+        EngineOptions { prefix_cache: !self.no_prefix_cache, ..EngineOptions::default() }
     }
 
     /// What may be changed about the limits.
@@ -188,7 +203,15 @@ pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     Ok(count)
 }
 
-pub(crate) fn parse_sequences(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_snapshots(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(count @ 0..=4096) => Ok(count),
+        Ok(_) => Err("expected 0 to 4096".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn parse_sequences(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(count @ 1..=256) => Ok(count),
         Ok(_) => Err("expected 1 to 256".to_owned()),

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use sostenuto_engine::{Engine, EngineHandle, EngineOptions, SamplingParams};
+use sostenuto_engine::{Engine, EngineHandle, SamplingParams};
 use sostenuto_formats::summary::Parameters;
 use sostenuto_formats::{Checkpoint, Layout, LoadedAs};
 use sostenuto_model::{MemoryPlan, ModelLimits};
@@ -55,7 +55,7 @@ impl Serving {
         let loaded = source.load(args, &limits)?;
         let facts = Facts::of(&source, &loaded, args.mode, name, tokenizer.is_o200k_harmony());
         let fingerprint = fingerprint(&loaded.checkpoint, &facts);
-        let engine = Engine::start(loaded.model, EngineOptions::default())?;
+        let engine = Engine::start(loaded.model, args.engine_options())?;
         let state = AppState {
             engine,
             tokenizer,

@@ -123,6 +123,14 @@ impl Sequence {
         self.prefixes[blocks - 1]
     }
 
+    /// Names all whole blocks.
+    pub(crate) fn name_blocks(&mut self) {
+        let blocks = self.whole_blocks();
+        if blocks > 0 {
+            self.prefix(blocks);
+        }
+    }
+
     /// Appends a sampled token.
     pub(crate) fn push(&mut self, token: u32) {
         if self.sampling.uses_penalties() {
@@ -175,6 +183,12 @@ impl Running {
     /// Whether its next step is one row that gives the next token.
     pub(crate) fn is_decoding(&self) -> bool {
         self.num_computed_tokens >= self.prefill_end
+    }
+
+    /// Whether its prefill will complete this prefix of `blocks` blocks.
+    pub(crate) fn will_publish(&self, blocks: usize, prefix: PrefixHash) -> bool {
+        let is_ahead = self.published < blocks && blocks * BLOCK_SLOTS <= self.prefill_end;
+        is_ahead && self.sequence.prefixes.get(blocks - 1) == Some(&prefix)
     }
 
     /// Blocks it may still take.

@@ -89,7 +89,13 @@ impl Scheduler {
             let Some(sequence) = next else { return };
             let mut table = self.spare_tables.pop().unwrap_or_default();
             let reserved_tokens = reservation(sequence, &self.limits);
-            if !hold(sequence, reserved_tokens, &mut self.pool, &mut table) {
+            let mut waits = false;
+            if self.limits.prefix_cache {
+                share_prefix(sequence, &mut self.pool, &mut table);
+                waits = is_computed_by_another(sequence, table.len(), self.running.iter().flatten());
+            }
+            if waits || !promise_rest(reserved_tokens, &mut self.pool, &table) {
+                table.drain(..).rev().for_each(|block| self.pool.release(block));
                 self.spare_tables.push(table);
                 return;
             }
@@ -129,6 +135,9 @@ impl Scheduler {
             events.push(RequestEvent { id: sequence.id, event });
         }
         let published = blocks.len();
+        if self.limits.prefix_cache {
+            sequence.name_blocks();
+        }
         self.running[ring as usize] = Some(Running {
             reserved_tokens,
             num_computed_tokens: resume.start,
@@ -152,28 +161,33 @@ fn reservation(sequence: &Sequence, limits: &SchedulerLimits) -> usize {
     }
 }
 
-/// Shares the blocks of the longest prefix that the pool holds, in `table`, and promises the rest of the reservation;
-/// nothing and `false` if the pool can't.
-fn hold(
-    sequence: &mut Sequence,
-    reserved_tokens: usize,
-    pool: &mut BlockPool,
-    table: &mut Vec<BlockId>,
-) -> bool {
+/// Shares the blocks of the longest prefix that the pool holds, in `table`.
+fn share_prefix(sequence: &mut Sequence, pool: &mut BlockPool, table: &mut Vec<BlockId>) {
     for blocks in 1..=sequence.whole_blocks() {
         let Some(block) = pool.find(sequence.prefix(blocks)) else { break };
         pool.share(block);
         table.push(block);
     }
-    let more = reserved_tokens.div_ceil(BLOCK_SLOTS) - table.len();
-    // Sharing takes blocks away from those that are promised to others.
-    let fits = pool.counts().promised + more <= pool.available();
-    if fits {
-        assert!(pool.promise(more), "it fits");
-    } else {
-        table.drain(..).rev().for_each(|block| pool.release(block));
+}
+
+/// Whether the block behind the shared ones is being computed: several requests that begin alike compute that once.
+fn is_computed_by_another<'a>(
+    sequence: &mut Sequence,
+    shared_blocks: usize,
+    mut running: impl Iterator<Item = &'a Running>,
+) -> bool {
+    let blocks = shared_blocks + 1;
+    if blocks > sequence.whole_blocks() {
+        return false;
     }
-    fits
+    let prefix = sequence.prefix(blocks);
+    running.any(|other| other.will_publish(blocks, prefix))
+}
+
+/// Promises the blocks of a reservation that are not in `table`; nothing and `false` if the pool can't, also where
+/// `table` took blocks out of the cache that were promised to others.
+fn promise_rest(reserved_tokens: usize, pool: &mut BlockPool, table: &[BlockId]) -> bool {
+    pool.promise(reserved_tokens.div_ceil(BLOCK_SLOTS) - table.len())
 }
 
 impl Resume {

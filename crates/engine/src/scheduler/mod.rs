@@ -61,7 +61,7 @@ pub struct Totals {
 ///   `max_chunk` of one sequence: higher priority first, then the one whose last chunk is longest ago.
 /// - Blocks that are complete can be found by the prefix they end; a new sequence shares them. Windows of sliding
 ///   layers resume from a snapshot, or by running the last `(window − 1) · sliding layers` tokens again, which writes
-///   the ring and only reads the shared blocks.
+///   the ring and only reads the shared blocks. A request whose next block another one is computing waits for it.
 #[derive(Debug)]
 pub struct Scheduler {
     limits: SchedulerLimits,

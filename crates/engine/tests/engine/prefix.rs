@@ -125,6 +125,34 @@ fn two_that_run_at_once_share_the_blocks_of_their_common_prompt() {
 }
 
 #[test]
+fn common_prompt_of_requests_that_arrive_together_is_computed_once() {
+    let mut core = core(VOCAB_SIZE, limits());
+    for id in 0..4 {
+        let own = [prompt(100), vec![id as u32; 5]].concat();
+        enqueue(&mut core, id, GenerateRequest::greedy(own, 6));
+    }
+    let events = run_to_idle(&mut core);
+    // 105 rows of the first; of the others, what follows the 96 tokens that are shared.
+    assert_eq!(core.scheduler().totals().prefill_tokens, 105 + 3 * 9);
+    for id in 0..4 {
+        let own = GenerateRequest::greedy([prompt(100), vec![id as u32; 5]].concat(), 6);
+        assert_eq!(tokens(&of(RequestId(id), &events)), tokens(&solo(VOCAB_SIZE, limits(), own)));
+    }
+}
+
+#[test]
+fn who_waits_for_a_common_prompt_goes_on_when_its_owner_is_gone() {
+    let mut core = core(VOCAB_SIZE, limits());
+    (0..2).for_each(|id| enqueue(&mut core, id, greedy(100, 6)));
+    let mut events = Vec::new();
+    (0..3).for_each(|_| drop(core.step(Duration::ZERO, &mut events).unwrap()));
+    assert_eq!(core.scheduler().num_running(), 1);
+    core.cancel(RequestId(0), &mut events);
+    events.extend(run_to_idle(&mut core));
+    assert_eq!(tokens(&of(RequestId(1), &events)), tokens(&solo(VOCAB_SIZE, limits(), greedy(100, 6))));
+}
+
+#[test]
 fn cache_that_is_needed_is_evicted_from_the_end_of_the_oldest_prompt() {
     let limits = ExecutorLimits { num_blocks: 16, ..limits() };
     let mut core = core(VOCAB_SIZE, limits);
@@ -169,12 +197,12 @@ fn resumed_request_goes_on_as_if_it_had_never_stopped() {
 
 #[test]
 fn round_robin_of_long_conversations_is_served_from_the_cache() {
-    let (conversations, turns, start) = (16, 4, 2_000);
+    let (conversations, turns, start) = (16, 4, 20_000);
     let limits = ExecutorLimits {
         max_step_rows: 256,
         max_chunk: 256,
-        max_context: 4_096,
-        num_blocks: conversations * 4_096 / BLOCK_SLOTS,
+        max_context: 21_000,
+        num_blocks: conversations * 21_008 / BLOCK_SLOTS,
         num_snapshots: 64,
         ..limits()
     };
