@@ -77,6 +77,8 @@ struct KeyQueue {
     waiting: VecDeque<Sequence>,
     /// Work it may still start in this round.
     deficit: usize,
+    /// Whether this turn's quantum is in the deficit, however it came to be first.
+    has_turn: bool,
 }
 
 /// The waiting requests. Higher priorities go first; within a priority, keys take turns by deficit round robin
@@ -115,12 +117,16 @@ impl RequestQueue {
         let keys = self.classes.values_mut().next()?;
         let is_alone = keys.len() == 1;
         loop {
-            let work = predicted_work(keys[0].waiting.front().expect("no key is empty"));
-            if work <= keys[0].deficit || is_alone {
+            let queue = &mut keys[0];
+            if !std::mem::replace(&mut queue.has_turn, true) {
+                queue.deficit += QUEUE_QUANTUM;
+            }
+            let work = predicted_work(queue.waiting.front().expect("no key is empty"));
+            if work <= queue.deficit || is_alone {
                 break;
             }
+            queue.has_turn = false;
             keys.rotate_left(1);
-            keys[0].deficit += QUEUE_QUANTUM;
         }
         keys[0].waiting.front_mut()
     }

@@ -138,6 +138,15 @@ fn long_prompt_does_not_keep_a_short_one_from_its_first_token() {
 }
 
 #[test]
+fn key_keeps_its_turn_when_the_one_before_it_has_nothing_left() {
+    let mut core = core(VOCAB_SIZE, ExecutorLimits { max_sequences: 1, ..limits() });
+    for (id, key) in [(0, 5), (1, 3), (2, 4), (3, 4)] {
+        enqueue(&mut core, id, GenerateRequest { key, ..greedy(id as u32, 20, 4) });
+    }
+    assert_eq!(starts(&run_to_idle(&mut core)), [0, 1, 2, 3]);
+}
+
+#[test]
 fn keys_share_by_work_and_not_by_number_of_requests() {
     // Key 1 floods first with many requests; key 2's few come next in turn, and not behind them all.
     let limits = ExecutorLimits { max_sequences: 1, ..limits() };
