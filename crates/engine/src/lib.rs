@@ -53,5 +53,5 @@ pub use plan::{RowOutput, SampleError, SampledToken, ScheduledSequence, StepOutp
 pub use queue::QueueLoad;
 pub use request::{GenerateRequest, RequestId, RequestRules, SamplingParams, ValidRequest};
 pub use sampler::{Sampler, SamplerRow, TokenCounts, philox4x32, uniform};
-pub use scheduler::{Scheduler, Totals};
+pub use scheduler::{RunningSequence, Scheduler, Totals};
 pub use stats::EngineStats;

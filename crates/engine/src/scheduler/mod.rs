@@ -48,6 +48,19 @@ pub struct Totals {
     pub prefix_hit_tokens: u64,
 }
 
+/// A running sequence, for whoever checks the scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct RunningSequence<'a> {
+    /// Its request.
+    pub id: RequestId,
+    /// Its ring.
+    pub ring: u32,
+    /// Its blocks so far.
+    pub block_table: &'a [BlockId],
+    /// Whether it gave up its place before.
+    pub was_preempted: bool,
+}
+
 /// The queue, the running sequences and the KV they hold.
 ///
 /// Policy:
@@ -218,6 +231,15 @@ impl Scheduler {
     /// Block tables of the running sequences, in order of admission.
     pub fn block_tables(&self) -> impl Iterator<Item = &[BlockId]> + '_ {
         self.order.iter().map(|&ring| self.running(ring).blocks.as_slice())
+    }
+
+    /// The running sequences, in order of admission.
+    pub fn running_sequences(&self) -> impl Iterator<Item = RunningSequence<'_>> {
+        self.order.iter().map(|&ring| {
+            let Running { sequence, blocks, .. } = self.running(ring);
+            let was_preempted = sequence.was_preempted;
+            RunningSequence { id: sequence.id, ring, block_table: blocks, was_preempted }
+        })
     }
 
     /// The pool of blocks.
