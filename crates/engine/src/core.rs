@@ -139,7 +139,8 @@ impl<E: Executor> EngineCore<E> {
             }
             return Err(error);
         }
-        let report = StepReport { rows: self.plan.rows(), sampled: self.plan.logit_rows.len() };
+        let sampled = self.plan.scheduled.iter().filter(|part| part.gives_token).count();
+        let report = StepReport { rows: self.plan.rows(), sampled };
         self.scheduler.apply(&self.plan, &mut self.output, events);
         Ok(report)
     }
@@ -148,11 +149,13 @@ impl<E: Executor> EngineCore<E> {
         self.output.rows.clear();
         self.executor.execute(&self.plan)?;
         for part in &self.plan.scheduled {
-            if let Some(logit_row) = part.logit_row {
-                self.executor.logits(logit_row, &mut self.logits)?;
+            self.executor.logits(part.logit_row, &mut self.logits)?;
+            self.output.rows.push(if part.gives_token {
                 let row = self.scheduler.sampler_row(part.ring);
-                self.output.rows.push(self.sampler.sample(&mut self.logits, &row));
-            }
+                self.sampler.sample(&mut self.logits, &row).map(Some)
+            } else {
+                Sampler::check(&self.logits).map(|()| None)
+            });
         }
         Ok(())
     }

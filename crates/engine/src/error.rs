@@ -39,7 +39,7 @@ pub enum EngineError {
     /// The model gave a logit that is no number. Only this sequence fails.
     #[error("logit of token {token} at position {position} is {value}")]
     NonFiniteLogits {
-        /// Position of the token to be sampled.
+        /// Tokens before it.
         position: usize,
         /// The first such token id.
         token: u32,

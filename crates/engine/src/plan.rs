@@ -11,8 +11,11 @@ pub struct ScheduledSequence {
     pub ring: u32,
     /// Its rows in this step.
     pub num_scheduled_tokens: usize,
-    /// Index into the step's logit rows, if its last row's logits are wanted.
-    pub logit_row: Option<usize>,
+    /// Its last row, as an index into the step's logit rows. Read also within a prompt: only finite logits show that the
+    /// keys and values before them are numbers, and may be shared.
+    pub logit_row: usize,
+    /// Whether a token is sampled from that row.
+    pub gives_token: bool,
 }
 
 /// One step's rows, flat. Reused from step to step; holds its capacity.
@@ -107,7 +110,7 @@ impl StepPlan {
         first_position: usize,
         blocks: &[BlockId],
         kv_write_from: usize,
-        wants_logits: bool,
+        gives_token: bool,
     ) {
         assert!(!tokens.is_empty(), "a scheduled sequence has at least one row");
         let sequence = self.rings.len() as u32;
@@ -120,11 +123,9 @@ impl StepPlan {
         }
         self.block_tables.extend(blocks.iter().map(|block| block.0));
         self.block_table_offsets.push(self.block_tables.len() as u32);
-        let logit_row = wants_logits.then_some(self.logit_rows.len());
-        if wants_logits {
-            self.logit_rows.push(self.token_ids.len() as u32 - 1);
-        }
-        self.scheduled.push(ScheduledSequence { ring, num_scheduled_tokens: tokens.len(), logit_row });
+        let (num_scheduled_tokens, logit_row) = (tokens.len(), self.logit_rows.len());
+        self.logit_rows.push(self.token_ids.len() as u32 - 1);
+        self.scheduled.push(ScheduledSequence { ring, num_scheduled_tokens, logit_row, gives_token });
     }
 }
 
@@ -155,8 +156,8 @@ pub enum SampleError {
     NoCandidate,
 }
 
-/// What one logit row gave.
-pub type RowOutput = Result<SampledToken, SampleError>;
+/// What one logit row gave: a token, or none where its logits are finite and no token is wanted.
+pub type RowOutput = Result<Option<SampledToken>, SampleError>;
 
 /// What a step gave: one entry per logit row of its plan, in order.
 #[derive(Clone, Debug, Default)]

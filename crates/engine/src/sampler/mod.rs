@@ -12,7 +12,7 @@ use candidates::Candidates;
 use logprobs::{LogSoftmax, top_logits};
 
 use crate::limits::{MAX_LOGIT_BIAS_ENTRIES, MAX_STOP_TOKENS};
-use crate::plan::{RowOutput, SampleError, SampledToken};
+use crate::plan::{SampleError, SampledToken};
 use crate::request::SamplingParams;
 
 /// What a row's choice depends on besides its logits: its own sequence, nothing of the others.
@@ -69,8 +69,8 @@ impl Sampler {
     ///
     /// # Errors
     /// [`SampleError`]: a logit is no finite number, or every token is excluded.
-    pub fn sample(&mut self, logits: &mut [f32], row: &SamplerRow<'_>) -> RowOutput {
-        check_finite(logits)?;
+    pub fn sample(&mut self, logits: &mut [f32], row: &SamplerRow<'_>) -> Result<SampledToken, SampleError> {
+        Self::check(logits)?;
         let log_softmax = row.logprobs.map(|_| LogSoftmax::of(logits));
         let mut top_logprobs = top_logits(logits, usize::from(row.logprobs.unwrap_or(0)));
         self.change_logits(logits, row);
@@ -80,6 +80,23 @@ impl Sampler {
             log_softmax.logprob(self.raw_logit(logits, id))
         });
         Ok(SampledToken { id, logprob, top_logprobs })
+    }
+
+    /// Whether all logits of a row are finite numbers.
+    ///
+    /// # Errors
+    /// [`SampleError::NonFinite`] names the first that is not.
+    pub fn check(logits: &[f32]) -> Result<(), SampleError> {
+        // Without the sign, bits order like magnitudes, infinities and NaN last.
+        let largest = logits.iter().fold(0, |largest, logit| logit.abs().to_bits().max(largest));
+        if largest < f32::INFINITY.to_bits() {
+            return Ok(());
+        }
+        let (token, &value) = (0_u32..)
+            .zip(logits)
+            .find(|(_, logit)| !logit.is_finite())
+            .expect("some logit has the bits of an infinity or NaN");
+        Err(SampleError::NonFinite { token, value })
     }
 
     /// Steps 2 to 4.
@@ -154,17 +171,4 @@ fn penalised(logit: f32, params: &SamplingParams, count: counts::Count) -> f32 {
 
 fn finite(logit: f32) -> f32 {
     logit.clamp(f32::MIN, f32::MAX)
-}
-
-fn check_finite(logits: &[f32]) -> Result<(), SampleError> {
-    // Without the sign, bits order like magnitudes, infinities and NaN last.
-    let largest = logits.iter().fold(0, |largest, logit| logit.abs().to_bits().max(largest));
-    if largest < f32::INFINITY.to_bits() {
-        return Ok(());
-    }
-    let (token, &value) = (0_u32..)
-        .zip(logits)
-        .find(|(_, logit)| !logit.is_finite())
-        .expect("some logit has the bits of an infinity or NaN");
-    Err(SampleError::NonFinite { token, value })
 }

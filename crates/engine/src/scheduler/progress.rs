@@ -7,44 +7,55 @@ use crate::error::EngineError;
 use crate::event::{Event, FinishReason, RequestEvent, TokenEvent};
 use crate::kv::SnapshotKind;
 use crate::limits::BLOCK_SLOTS;
-use crate::plan::{RowOutput, SampleError, SampledToken, ScheduledSequence, StepOutput, StepPlan};
+use crate::plan::{SampleError, SampledToken, ScheduledSequence, StepOutput, StepPlan};
 use crate::sequence::Running;
 
 impl Scheduler {
     /// Takes in what a step gave: advances its sequences, emits tokens, ends what is done.
     ///
     /// # Panics
-    /// If `output` does not have one row for each of the plan's logit rows: a bug of the caller.
+    /// If `output` does not have one row for each sequence of the plan: a bug of the caller.
     pub fn apply(&mut self, plan: &StepPlan, output: &mut StepOutput, events: &mut Vec<RequestEvent>) {
         assert_eq!(output.rows.len(), plan.logit_rows.len(), "one output for each logit row");
         self.totals.steps += 1;
-        let mut outputs = output.rows.drain(..);
-        for part in &plan.scheduled {
-            self.advance(part);
-            if part.logit_row.is_some() {
-                let row = outputs.next().expect("one output for each logit row");
-                self.take_row(part.ring, row, events);
+        for (part, row) in plan.scheduled.iter().zip(output.rows.drain(..)) {
+            let before = self.advance(part);
+            match row {
+                Ok(token) => {
+                    self.publish(part.ring, before);
+                    if let Some(token) = token {
+                        self.take_token(part.ring, token, events);
+                    }
+                }
+                Err(error) => self.fail_row(part.ring, error, events),
             }
         }
         self.check();
     }
 
-    /// Counts a sequence's rows as computed.
-    fn advance(&mut self, part: &ScheduledSequence) {
+    /// Counts a sequence's rows as computed, and returns how many were before.
+    fn advance(&mut self, part: &ScheduledSequence) -> usize {
         let running = self.running[part.ring as usize].as_mut().expect("a scheduled sequence runs");
         let before = running.num_computed_tokens;
         if !running.is_decoding() {
             self.totals.prefill_tokens += part.num_scheduled_tokens as u64;
         }
         running.num_computed_tokens += part.num_scheduled_tokens;
+        before
+    }
+
+    /// Lets others find the blocks that a sequence completed. Its last logits were finite, so that all keys and values are
+    /// numbers.
+    fn publish(&mut self, ring: u32, before: usize) {
         if !self.limits.prefix_cache {
             return;
         }
+        let running = self.running[ring as usize].as_mut().expect("a scheduled sequence runs");
         for blocks in running.published + 1..=running.num_computed_tokens / BLOCK_SLOTS {
             self.pool.publish(running.blocks[blocks - 1], running.sequence.prefix(blocks));
             running.published = blocks;
         }
-        self.save_windows_between(part.ring, before);
+        self.save_windows_between(ring, before);
     }
 
     /// Saves the window at the end of the prefill, or else at the last interval, where the sequence just came past it.
@@ -84,19 +95,21 @@ impl Scheduler {
         }
     }
 
-    fn take_row(&mut self, ring: u32, row: RowOutput, events: &mut Vec<RequestEvent>) {
+    fn fail_row(&mut self, ring: u32, error: SampleError, events: &mut Vec<RequestEvent>) {
+        let position = self.running(ring).num_computed_tokens;
+        let error = match error {
+            SampleError::NonFinite { token, value } => {
+                EngineError::NonFiniteLogits { position, token, value }
+            }
+            SampleError::NoCandidate => EngineError::NoCandidate { position },
+        };
+        self.fail(ring, error, events);
+    }
+
+    fn take_token(&mut self, ring: u32, sampled: SampledToken, events: &mut Vec<RequestEvent>) {
+        let SampledToken { id: token, logprob, top_logprobs } = sampled;
         let Running { sequence, .. } =
             self.running[ring as usize].as_mut().expect("a scheduled sequence runs");
-        let position = sequence.tokens.len();
-        let SampledToken { id: token, logprob, top_logprobs } = match row {
-            Ok(sampled) => sampled,
-            Err(SampleError::NonFinite { token, value }) => {
-                return self.fail(ring, EngineError::NonFiniteLogits { position, token, value }, events);
-            }
-            Err(SampleError::NoCandidate) => {
-                return self.fail(ring, EngineError::NoCandidate { position }, events);
-            }
-        };
         let (id, index) = (sequence.id, sequence.completion_tokens());
         sequence.push(token);
         self.totals.decode_tokens += 1;

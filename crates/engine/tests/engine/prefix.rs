@@ -145,7 +145,9 @@ fn who_waits_for_a_common_prompt_goes_on_when_its_owner_is_gone() {
     let mut core = core(VOCAB_SIZE, limits());
     (0..2).for_each(|id| enqueue(&mut core, id, greedy(100, 6)));
     let mut events = Vec::new();
-    (0..3).for_each(|_| drop(core.step(Duration::ZERO, &mut events).unwrap()));
+    for _ in 0..3 {
+        core.step(Duration::ZERO, &mut events).unwrap();
+    }
     assert_eq!(core.scheduler().num_running(), 1);
     core.cancel(RequestId(0), &mut events);
     events.extend(run_to_idle(&mut core));
@@ -173,6 +175,35 @@ fn failed_sequence_leaves_nothing_in_the_cache() {
     assert!(matches!(events.last().map(|e| &e.event), Some(Event::Failed(_))));
     assert_eq!(core.scheduler().block_counts().free, 64);
     assert!(core.scheduler().snapshots().is_empty());
+}
+
+/// The value shows in the logits of the chunk that holds it, before anyone can find its blocks.
+#[test]
+fn prefix_that_is_no_number_is_shared_with_nobody() {
+    let executor = HashExecutor::new(VOCAB_SIZE, limits()).with_nan_token(39);
+    let mut core = EngineCore::new(executor, &EngineOptions::default()).unwrap();
+    let healthy: Vec<u32> = prompt(100).into_iter().map(|token| token % 39).collect();
+    let poisoned = [&healthy[..50], &[39; 50][..]].concat();
+    enqueue(&mut core, 0, GenerateRequest::greedy(poisoned, 4));
+    enqueue(&mut core, 1, GenerateRequest::greedy(healthy.clone(), 4));
+    let events = run_to_idle(&mut core);
+    assert!(matches!(of(RequestId(0), &events).last(), Some(Event::Failed(_))));
+    let alone = solo(VOCAB_SIZE, limits(), GenerateRequest::greedy(healthy, 4));
+    assert_eq!(tokens(&of(RequestId(1), &events)), tokens(&alone));
+    assert_eq!(core.scheduler().totals().failed, 1);
+}
+
+#[test]
+fn prefill_that_is_cut_leaves_what_it_computed_to_the_next() {
+    let mut core = core(VOCAB_SIZE, limits());
+    enqueue(&mut core, 0, greedy(100, 4));
+    let mut events = Vec::new();
+    for _ in 0..6 {
+        core.step(Duration::ZERO, &mut events).unwrap();
+    }
+    core.cancel(RequestId(0), &mut events);
+    let (_, cached) = run(&mut core, 1, greedy(100, 4));
+    assert_eq!(cached, 48);
 }
 
 #[test]

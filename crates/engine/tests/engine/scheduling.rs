@@ -38,7 +38,7 @@ fn decoding_sequences_come_first_and_prefill_fills_the_budget_in_chunks() {
     enqueue(&mut core, 2, greedy(8, 20));
     let parts = |core: &EngineCore<HashExecutor>| -> Vec<(usize, bool)> {
         let scheduled = &core.plan().scheduled;
-        scheduled.iter().map(|part| (part.num_scheduled_tokens, part.logit_row.is_some())).collect()
+        scheduled.iter().map(|part| (part.num_scheduled_tokens, part.gives_token)).collect()
     };
     core.step(Duration::ZERO, &mut events).unwrap();
     assert_eq!(parts(&core), [(1, true), (6, false), (3, false)]);
@@ -64,6 +64,7 @@ fn plan_holds_ascending_rows_with_the_tables_they_need() {
     assert_eq!(plan.sequences, [vec![0; 18], vec![1; 5]].concat());
     assert_eq!(plan.block_table_offsets, [0, 2, 3]);
     assert_eq!(plan.logit_rows, [17, 22]);
+    assert!(plan.scheduled.iter().all(|part| part.gives_token));
     assert_eq!(plan.inputs().block_table(1), plan.block_table(1));
 }
 
@@ -344,11 +345,12 @@ fn options_narrow_steps_and_chunks_without_changing_tokens() {
         EngineOptions { max_step_tokens: Some(5), max_chunk_tokens: Some(3), ..EngineOptions::default() };
     let mut core = EngineCore::new(HashExecutor::new(VOCAB_SIZE, limits()), &options).unwrap();
     enqueue(&mut core, 0, greedy(20, 5));
-    enqueue(&mut core, 1, greedy(20, 5));
+    let other = GenerateRequest::greedy(prompt(40).split_off(20), 5);
+    enqueue(&mut core, 1, other.clone());
     let mut events = Vec::new();
     core.step(Duration::ZERO, &mut events).unwrap();
     let parts: Vec<_> = core.plan().scheduled.iter().map(|part| part.num_scheduled_tokens).collect();
     assert_eq!(parts, [3, 2]);
     events.extend(run_to_idle(&mut core));
-    assert_eq!(tokens(&of(RequestId(1), &events)), tokens(&solo(VOCAB_SIZE, limits(), greedy(20, 5))));
+    assert_eq!(tokens(&of(RequestId(1), &events)), tokens(&solo(VOCAB_SIZE, limits(), other)));
 }

@@ -105,8 +105,12 @@ impl Executor for Scripted {
                 prompt.push(plan.token_ids[row]);
             }
         }
-        for &row in &plan.logit_rows {
-            let ring = plan.rings[plan.sequences[row as usize] as usize];
+        for (&row, part) in plan.logit_rows.iter().zip(&plan.scheduled) {
+            if !part.gives_token {
+                self.next.push(0);
+                continue;
+            }
+            let ring = part.ring;
             let length = plan.positions[row as usize] as usize + 1;
             let count = self.scripts.len();
             let (prompt, script) = *self.sequences.entry(ring).or_insert_with(|| {
