@@ -24,7 +24,7 @@ impl LocalServer {
     /// Loads the model and listens.
     pub(crate) fn start(args: &ModelArgs) -> Result<LocalServer, CliError> {
         let serving = Serving::start(args, None, &[], None)?;
-        let engine = serving.engine();
+        let engine = serving.engine.clone();
         eprintln!(
             "Loaded {}; {} of memory planned.",
             serving.facts.model_line(),

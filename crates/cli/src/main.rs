@@ -9,6 +9,8 @@ mod chat;
 mod date;
 mod debug;
 mod demo;
+#[cfg(unix)]
+mod engine;
 mod error;
 mod generate;
 mod hash;
@@ -55,6 +57,10 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Write a checkpoint with random weights.
     Synth(synth::SynthArgs),
+    /// The engine process of `serve`, which starts it.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    Engine(engine::EngineArgs),
     /// Run parts of the machine by themselves, JSON lines in and out.
     Debug(debug::DebugArgs),
 }
@@ -89,6 +95,8 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Synth(args) => synth::run(&args),
+        #[cfg(unix)]
+        Command::Engine(args) => engine::run(&args),
         Command::Debug(args) => debug::run(&args),
     }
 }

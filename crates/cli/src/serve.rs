@@ -1,22 +1,29 @@
 //! `sostenuto serve`: the model over HTTP until a signal.
 
-mod banner;
-mod signals;
+pub(crate) mod banner;
+#[cfg(unix)]
+mod front;
+pub(crate) mod signals;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use sostenuto_engine::{EngineHandle, ShutdownMode};
-use sostenuto_server::{ApiKeys, DEFAULT_PORT, Server, ServerConfig, ServerError};
+use sostenuto_engine::{EngineClient, EngineState, ShutdownMode};
+use sostenuto_server::{ApiKeys, AppState, DEFAULT_PORT, Server, ServerConfig, ServerError};
 use tracing_subscriber::EnvFilter;
 
 use self::signals::Signals;
 use crate::date::Date;
 use crate::error::CliError;
 use crate::model_args::ModelArgs;
-use crate::serving::Serving;
+use crate::serving::{Facts, Serving};
+
+/// Pause between two looks at an engine that starts.
+const START_TICK: Duration = Duration::from_millis(20);
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -38,18 +45,24 @@ pub(crate) struct ServeArgs {
     allow_origin: Vec<String>,
     /// Name of the model in the API; without it, the folder's name.
     #[arg(long, value_name = "NAME")]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Further name that requests may use; may be repeated.
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
     /// Current date as the model is told; without it, today's (UTC).
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<Date>,
+    /// Run the engine in this process: one process, and no second chance.
+    #[arg(long)]
+    pub(crate) in_process: bool,
+    /// Replace an engine process that makes no progress for this long; a step may always take 20 times what it should.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    watchdog_seconds: u32,
     /// Log every request; twice for more. RUST_LOG overrides it.
     #[arg(short, long, action = ArgAction::Count)]
-    verbose: u8,
+    pub(crate) verbose: u8,
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
 }
 
 /// Serves until SIGINT or SIGTERM.
@@ -57,23 +70,63 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), CliError> {
     start_log(args.verbose);
     let config = server_config(args)?;
     check_address(&config)?;
-    banner::loading(args.model.model.as_deref())?;
-    let serving = Serving::start(&args.model, args.name.as_deref(), &args.alias, args.date.as_ref())?;
-    let engine = serving.engine();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(serve(config, serving, engine.clone()));
+    banner::loading(args.model.model.as_deref())?;
+    let Started { state, engine, announcement } = start_engine(args)?;
+    let result = runtime.block_on(serve(config, state, Arc::clone(&engine), announcement));
     engine.shutdown(ShutdownMode::Now);
     engine.join()?;
     result
 }
 
-async fn serve(config: ServerConfig, serving: Serving, engine: EngineHandle) -> Result<(), CliError> {
+/// An engine on its way, and what it serves.
+struct Started {
+    state: AppState,
+    engine: Arc<dyn EngineClient>,
+    announcement: Announcement,
+}
+
+/// What is said when the engine is ready.
+struct Announcement {
+    /// Of a model in this process; an engine process says it itself.
+    facts: Option<Facts>,
+    name: String,
+    is_demo: bool,
+}
+
+#[cfg(unix)]
+fn start_engine(args: &ServeArgs) -> Result<Started, CliError> {
+    match args.in_process {
+        true => load_here(args),
+        false => front::start(args),
+    }
+}
+
+#[cfg(not(unix))]
+fn start_engine(args: &ServeArgs) -> Result<Started, CliError> {
+    load_here(args)
+}
+
+/// Everything in this process: a failure of the engine ends the server.
+fn load_here(args: &ServeArgs) -> Result<Started, CliError> {
+    let serving = Serving::start(&args.model, args.name.as_deref(), &args.alias, args.date.as_ref())?;
+    let Serving { state, facts, engine } = serving;
+    let (name, is_demo) = (facts.name.clone(), facts.is_demo);
+    let announcement = Announcement { facts: Some(facts), name, is_demo };
+    Ok(Started { state, engine: Arc::new(engine), announcement })
+}
+
+async fn serve(
+    config: ServerConfig,
+    state: AppState,
+    engine: Arc<dyn EngineClient>,
+    announcement: Announcement,
+) -> Result<(), CliError> {
     let drain_seconds = config.deadlines.drain.as_secs();
     let mut signals = Signals::listen()?;
     let address = config.bind;
-    let server = Server::bind(config, serving.state).await.map_err(|error| explain(error, address))?;
-    banner::ready(&serving.facts, server.local_addr())?;
-    let engine_ended = tokio::task::spawn_blocking(move || engine.join());
+    let server = Server::bind(config, state).await.map_err(|error| explain(error, address))?;
+    let address = server.local_addr();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut running = tokio::spawn(server.run(async {
         // The sender says stop, or is gone, which means the same.
@@ -81,9 +134,7 @@ async fn serve(config: ServerConfig, serving: Serving, engine: EngineHandle) -> 
     }));
     tokio::select! {
         () = signals.next() => {}
-        _ = engine_ended => {
-            eprintln!("sostenuto: the engine ended; no request can be answered any more");
-        }
+        result = announce_and_watch(&engine, &announcement, address) => result?,
     }
     drop(stop);
     eprintln!(
@@ -99,10 +150,36 @@ async fn serve(config: ServerConfig, serving: Serving, engine: EngineHandle) -> 
         }
         () = signals.next() => {
             eprintln!("Ended at once; answers in progress were cut.");
-            // Waiting for the step in progress could take seconds.
+            // Waiting for the step in progress could take seconds. An engine process sees its socket close.
             std::process::exit(1);
         }
     }
+}
+
+/// Waits for the engine to be ready, says so, and waits for its end.
+///
+/// # Errors
+/// It could not start.
+async fn announce_and_watch(
+    engine: &Arc<dyn EngineClient>,
+    announcement: &Announcement,
+    address: SocketAddr,
+) -> Result<(), CliError> {
+    let mut tick = tokio::time::interval(START_TICK);
+    loop {
+        tick.tick().await;
+        match engine.state() {
+            EngineState::Starting => {}
+            EngineState::Stopped { reason: Some(error) } => return Err(error.into()),
+            _ => break,
+        }
+    }
+    banner::ready(announcement, address)?;
+    let ending = Arc::clone(engine);
+    // The engine's own thread ends with an error or by a shutdown, which the caller knows of.
+    let _ = tokio::task::spawn_blocking(move || ending.join()).await?;
+    eprintln!("sostenuto: the engine ended; no request can be answered any more");
+    Ok(())
 }
 
 fn server_config(args: &ServeArgs) -> Result<ServerConfig, CliError> {
@@ -144,7 +221,7 @@ fn explain(error: ServerError, address: SocketAddr) -> CliError {
     }
 }
 
-fn start_log(verbose: u8) {
+pub(crate) fn start_log(verbose: u8) {
     let default = match verbose {
         0 => "warn",
         1 => "info",

@@ -3,13 +3,17 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use sostenuto_engine::{Engine, EngineHandle, SamplingParams};
+use sostenuto_engine::{
+    Engine, EngineClient, EngineHandle, Event, GenerateRequest, SamplingParams,
+};
 use sostenuto_formats::summary::Parameters;
 use sostenuto_formats::{Checkpoint, Layout, LoadedAs};
 use sostenuto_model::{MemoryPlan, ModelLimits};
 use sostenuto_ops::BackendInfo;
 use sostenuto_server::{AppState, ServedModel, SystemClock};
+use sostenuto_tokenizer::Tokenizer;
 
+use crate::backend;
 use crate::date::Date;
 use crate::error::CliError;
 use crate::hash::Fnv64;
@@ -17,12 +21,22 @@ use crate::load::{Loaded, Source};
 use crate::model_args::{Mode, ModelArgs};
 use crate::output;
 
-/// A model that is loaded and answers, and what there is to say about it.
+/// A model that is loaded and answers in this process, and what there is to say about it.
 pub(crate) struct Serving {
     /// What the server needs.
     pub(crate) state: AppState,
     /// What was loaded.
     pub(crate) facts: Facts,
+    /// The engine.
+    pub(crate) engine: EngineHandle,
+}
+
+/// What a server must know of its model, wherever the weights are.
+pub(crate) struct Description {
+    pub(crate) is_demo: bool,
+    pub(crate) limits: ModelLimits,
+    tokenizer: Arc<Tokenizer>,
+    model: ServedModel,
 }
 
 /// What was loaded, for people.
@@ -50,44 +64,79 @@ impl Serving {
         date: Option<&Date>,
     ) -> Result<Serving, CliError> {
         let source = Source::find(args)?;
-        let tokenizer = source.tokenizer()?;
         let limits = args.serving_limits(source.config())?;
         let loaded = source.load(args, &limits)?;
-        let facts = Facts::of(&source, &loaded, args.mode, name, tokenizer.is_o200k_harmony());
-        let fingerprint = fingerprint(&loaded.checkpoint, &facts);
+        let description = Description::of(&source, &loaded.checkpoint, limits, args, name, aliases)?;
+        let facts = Facts::of(&source, &loaded, args.mode, name)?;
         let engine = Engine::start(loaded.model, args.engine_options())?;
-        let state = AppState {
-            engine,
-            tokenizer,
+        prove(&engine)?;
+        Ok(Serving { state: description.app_state(Arc::new(engine.clone()), date), facts, engine })
+    }
+}
+
+impl Description {
+    /// Of a checkpoint that is open, if not in memory.
+    pub(crate) fn of(
+        source: &Source,
+        checkpoint: &Checkpoint,
+        limits: ModelLimits,
+        args: &ModelArgs,
+        name: Option<&str>,
+        aliases: &[String],
+    ) -> Result<Description, CliError> {
+        // One thread: it is asked for its kernels and let go.
+        let backend = backend::choose(&ModelArgs { threads: Some(1), ..args.clone() })?.info();
+        Ok(Description {
+            is_demo: source.is_demo,
+            limits,
+            tokenizer: source.tokenizer()?,
             model: ServedModel {
-                name: facts.name.clone(),
+                name: name.unwrap_or(&source.name).to_owned(),
                 aliases: aliases.to_vec(),
-                system_fingerprint: fingerprint,
+                system_fingerprint: fingerprint(checkpoint, &backend, args.mode),
             },
+        })
+    }
+
+    /// The model's name in the API.
+    pub(crate) fn name(&self) -> &str {
+        &self.model.name
+    }
+
+    /// What a server needs.
+    pub(crate) fn app_state(self, engine: Arc<dyn EngineClient>, date: Option<&Date>) -> AppState {
+        AppState {
+            engine,
+            tokenizer: self.tokenizer,
+            model: self.model,
             sampling: SamplingParams::default(),
             current_date: date.map(|date| date.as_str().to_owned()),
             clock: Arc::new(SystemClock),
             seed: RandomState::new().hash_one(std::process::id()),
-        };
-        Ok(Serving { state, facts })
+        }
     }
+}
 
-    /// The engine.
-    pub(crate) fn engine(&self) -> EngineHandle {
-        self.state.engine.clone()
+/// Lets one token through.
+fn prove(engine: &EngineHandle) -> Result<(), CliError> {
+    let (sender, events) = std::sync::mpsc::sync_channel(3);
+    engine.submit(GenerateRequest::greedy(vec![0], 1), sender)?;
+    match events.iter().find(|event| !matches!(event, Event::Started { .. })) {
+        Some(Event::Token(_)) => Ok(()),
+        Some(Event::Failed(error)) => Err(CliError::from(error).context("the engine does not work")),
+        other => Err(CliError::new(format!("the engine does not work: its first token is {other:?}"))),
     }
 }
 
 impl Facts {
-    fn of(
+    pub(crate) fn of(
         source: &Source,
         loaded: &Loaded,
         mode: Mode,
         name: Option<&str>,
-        embedded_tokenizer: bool,
-    ) -> Facts {
+    ) -> Result<Facts, CliError> {
         let Loaded { checkpoint, model, plan } = loaded;
-        Facts {
+        Ok(Facts {
             name: name.unwrap_or(&source.name).to_owned(),
             is_demo: source.is_demo,
             layout: checkpoint.layout(),
@@ -95,12 +144,12 @@ impl Facts {
             parameters: Parameters::of(checkpoint.config()),
             weight_bytes: checkpoint.total_bytes(),
             loaded_as: checkpoint.loaded_as(),
-            own_tokenizer: !embedded_tokenizer,
+            own_tokenizer: !source.tokenizer()?.is_o200k_harmony(),
             mode,
             limits: *model.limits(),
             plan: plan.clone(),
             backend: model.info(),
-        }
+        })
     }
 
     /// One line: name, layout, size, how it was loaded.
@@ -119,7 +168,7 @@ impl Facts {
 }
 
 /// Names weights and backend: configuration, the ends of every tensor, kernels, mode and version.
-fn fingerprint(checkpoint: &Checkpoint, facts: &Facts) -> String {
+fn fingerprint(checkpoint: &Checkpoint, backend: &BackendInfo, mode: Mode) -> String {
     const END_BYTES: usize = 64;
     let mut hash = Fnv64::new();
     hash.update(checkpoint.config().to_json().as_bytes());
@@ -129,10 +178,10 @@ fn fingerprint(checkpoint: &Checkpoint, facts: &Facts) -> String {
         hash.update(&tensor.bytes[..end]);
         hash.update(&tensor.bytes[tensor.bytes.len() - end..]);
     }
-    for choice in &facts.backend.kernels {
+    for choice in &backend.kernels {
         hash.update(choice.kernel.as_bytes());
     }
-    hash.update(facts.mode.name().as_bytes());
+    hash.update(mode.name().as_bytes());
     hash.update(env!("CARGO_PKG_VERSION").as_bytes());
     format!("fp_{}", hash.hex())
 }

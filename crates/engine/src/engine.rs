@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::client::EngineState;
 use crate::core::EngineCore;
 use crate::error::{EngineError, StartError, SubmitError};
 use crate::event::EventSink;
@@ -12,6 +13,7 @@ use crate::executor::Executor;
 use crate::inbox::{Inbox, State};
 use crate::limits::EngineOptions;
 use crate::owner;
+use crate::progress::{StepObserver, Unobserved};
 use crate::request::{GenerateRequest, RequestId, RequestRules};
 use crate::stats::{EngineStats, StatCounters};
 
@@ -26,6 +28,18 @@ impl Engine {
     /// # Errors
     /// [`StartError`]: limits under which requests could not run, or no thread.
     pub fn start(executor: impl Executor, options: EngineOptions) -> Result<EngineHandle, StartError> {
+        Self::start_observed(executor, options, Unobserved)
+    }
+
+    /// As [`Engine::start`], and tells `observer` of the owner thread's progress.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_observed(
+        executor: impl Executor,
+        options: EngineOptions,
+        observer: impl StepObserver,
+    ) -> Result<EngineHandle, StartError> {
         let core = EngineCore::new(executor, &options)?;
         let shared = Arc::new(Shared {
             inbox: Inbox::new(options.queue_limit()),
@@ -34,8 +48,9 @@ impl Engine {
         });
         shared.stats.publish(core.scheduler());
         let for_thread = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("engine".into()).spawn(move || owner::run(core, for_thread))?;
+        let thread = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || owner::run(core, for_thread, observer))?;
         Ok(EngineHandle { owner: Arc::new(Owner { shared, thread: Mutex::new(Some(thread)) }) })
     }
 }
@@ -91,9 +106,17 @@ impl EngineHandle {
     /// [`SubmitError`]: the request breaks a rule, the queue is full, or the engine ends or has ended. The sink is
     /// dropped unused then.
     pub fn submit(&self, request: GenerateRequest, sink: impl EventSink) -> Result<RequestId, SubmitError> {
+        self.submit_boxed(request, Box::new(sink))
+    }
+
+    pub(crate) fn submit_boxed(
+        &self,
+        request: GenerateRequest,
+        sink: Box<dyn EventSink>,
+    ) -> Result<RequestId, SubmitError> {
         let shared = &self.owner.shared;
         let request = shared.rules.check(request)?;
-        let result = shared.inbox.submit(request, Box::new(sink));
+        let result = shared.inbox.submit(request, sink);
         match &result {
             Ok(_) => shared.stats.accepted.fetch_add(1, Relaxed),
             Err(SubmitError::QueueFull { .. }) => shared.stats.refused.fetch_add(1, Relaxed),
@@ -123,9 +146,13 @@ impl EngineHandle {
         self.owner.shared.rules
     }
 
-    /// Whether requests are accepted: neither shutting down nor ended.
-    pub fn is_serving(&self) -> bool {
-        matches!(self.owner.shared.inbox.state(), State::Serving)
+    /// Where it stands: never [`EngineState::Starting`] or [`EngineState::Degraded`].
+    pub fn state(&self) -> EngineState {
+        match self.owner.shared.inbox.state() {
+            State::Serving => EngineState::Ready,
+            State::Draining { .. } | State::Stopping => EngineState::Draining,
+            State::Ended { reason } => EngineState::Stopped { reason },
+        }
     }
 
     /// Asks for the end. Returns at once; [`EngineHandle::join`] waits. A second call can only make it come sooner.

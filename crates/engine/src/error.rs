@@ -58,6 +58,20 @@ pub enum EngineError {
         /// The panic's message.
         message: String,
     },
+    /// A failure in the engine process, in its words.
+    #[error("{message}")]
+    Remote {
+        /// What it reported, or how it ended.
+        message: String,
+    },
+    /// The engine process failed whenever it had this request, which got no token in between: it is not sent again.
+    #[error("the engine failed {crashes} times in a row with this request; the last time: {last}")]
+    Crashes {
+        /// How often.
+        crashes: u32,
+        /// How it ended the last time.
+        last: String,
+    },
 }
 
 /// Which bound of the queue is reached.
@@ -126,6 +140,9 @@ pub enum SubmitError {
         /// The rule it breaks, to be read after "must be".
         rule: String,
     },
+    /// No engine is ready yet: its weights are being loaded.
+    #[error("the model is being loaded")]
+    Starting,
     /// The engine shuts down and accepts nothing new.
     #[error("the engine is shutting down")]
     ShuttingDown,

@@ -2,11 +2,13 @@
 
 use std::sync::mpsc::SyncSender;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::EngineError;
 use crate::request::RequestId;
 
 /// One sampled token.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenEvent {
     /// Token id.
     pub id: u32,
@@ -19,7 +21,7 @@ pub struct TokenEvent {
 }
 
 /// Why a request ended in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FinishReason {
     /// This stop token was sampled; it was delivered as the last [`Event::Token`].
     StopToken(u32),
@@ -34,7 +36,7 @@ pub enum FinishReason {
 }
 
 /// Tokens of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,

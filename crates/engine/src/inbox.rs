@@ -9,6 +9,9 @@ use crate::event::EventSink;
 use crate::queue::QueueLoad;
 use crate::request::{RequestId, ValidRequest};
 
+/// An idle owner thread looks around this often, which shows that it lives.
+const IDLE_BEAT: Duration = Duration::from_millis(500);
+
 /// A request on its way to the owner thread.
 pub(crate) struct Submission {
     pub(crate) id: RequestId,
@@ -122,11 +125,12 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Takes everything out; waits for something to arrive if the owner is idle.
+    /// Takes everything out; if the owner is idle, waits for something to arrive, for [`IDLE_BEAT`] at most.
     pub(crate) fn take(&self, idle: bool) -> Delivery {
         let mut contents = self.lock();
-        while idle && contents.is_quiet() {
-            contents = self.arrived.wait(contents).unwrap_or_else(PoisonError::into_inner);
+        if idle {
+            let wait = self.arrived.wait_timeout_while(contents, IDLE_BEAT, |contents| contents.is_quiet());
+            (contents, _) = wait.unwrap_or_else(PoisonError::into_inner);
         }
         contents.waiting = contents.waiting.plus(std::mem::take(&mut contents.arriving));
         Delivery {

@@ -12,12 +12,16 @@
 //! | [`Sampler`] | one row's logits and its parameters | other rows, sequences, time |
 //! | [`EngineCore`] | scheduler, executor and sampler: one step at a time | threads, clock, sinks |
 //! | [`Engine`], [`EngineHandle`] | the owner thread, sinks, shutdown | what a step does |
+//! | [`remote`] | an engine in another process: frames, journal, restart | what a step does |
+//!
+//! Callers see an [`EngineClient`], which the handle is, and the front of an engine process too.
 //!
 //! A row never depends on its company: an executor must compute each row alone, and a sampled token is drawn
 //! from a generator keyed by (seed, position). So batch size, chunking and order of arrival change no token.
 //!
 //! Every accepted request ends with exactly one [`Event::Finished`] or [`Event::Failed`].
 
+mod client;
 mod core;
 mod drain_rate;
 mod engine;
@@ -29,7 +33,10 @@ mod kv;
 mod limits;
 mod owner;
 mod plan;
+mod progress;
 mod queue;
+#[cfg(unix)]
+pub mod remote;
 mod request;
 mod sampler;
 mod scheduler;
@@ -37,6 +44,7 @@ mod sequence;
 mod stats;
 pub mod testing;
 
+pub use client::{EngineClient, EngineState};
 pub use core::{EngineCore, StepReport};
 pub use engine::{Engine, EngineHandle, ShutdownMode};
 pub use error::{EngineError, ExecutorError, QueueResource, StartError, SubmitError};
@@ -50,6 +58,7 @@ pub use limits::{
     SchedulerLimits,
 };
 pub use plan::{RowOutput, SampleError, SampledToken, ScheduledSequence, StepOutput, StepPlan};
+pub use progress::StepObserver;
 pub use queue::QueueLoad;
 pub use request::{GenerateRequest, RequestId, RequestRules, SamplingParams, ValidRequest};
 pub use sampler::{Sampler, SamplerRow, TokenCounts, philox4x32, uniform};

@@ -13,6 +13,7 @@ use crate::error::EngineError;
 use crate::event::{Event, EventSink, RequestEvent};
 use crate::executor::Executor;
 use crate::inbox::State;
+use crate::progress::StepObserver;
 use crate::request::RequestId;
 
 /// The sinks of requests that have not ended. Lives outside of what may panic.
@@ -24,10 +25,10 @@ struct Sinks {
 }
 
 /// Runs until the engine ends, then sees that every request has ended too.
-pub(crate) fn run<E: Executor>(core: EngineCore<E>, shared: Arc<Shared>) {
+pub(crate) fn run<E: Executor>(core: EngineCore<E>, shared: Arc<Shared>, observer: impl StepObserver) {
     let mut sinks = Sinks { sinks: HashMap::new(), closed: Vec::new(), shared: Arc::clone(&shared) };
     let result = catch_unwind(AssertUnwindSafe(|| {
-        serve(core, &shared, &mut sinks)?;
+        serve(core, &shared, &mut sinks, observer)?;
         assert!(sinks.sinks.is_empty(), "an orderly end leaves no request open");
         Ok(())
     }));
@@ -51,16 +52,21 @@ fn serve<E: Executor>(
     mut core: EngineCore<E>,
     shared: &Shared,
     sinks: &mut Sinks,
+    mut observer: impl StepObserver,
 ) -> Result<(), EngineError> {
     let (mut events, mut drain_rate, start) = (Vec::new(), DrainRate::default(), Instant::now());
     loop {
         let ends = take_arrivals(&mut core, shared, sinks, start, &mut events);
-        core.begin_step(start.elapsed(), &mut events);
+        let rows = core.begin_step(start.elapsed(), &mut events);
         publish(&core, shared, &mut drain_rate, start.elapsed());
         sinks.deliver(&mut events);
+        observer.step_begun(rows);
+        let begun = Instant::now();
         let result = core.finish_step(&mut events);
+        let took = begun.elapsed();
         publish(&core, shared, &mut drain_rate, start.elapsed());
         sinks.deliver(&mut events);
+        observer.step_ended(took, &shared.stats.read());
         match result {
             Err(error) if !error.recoverable() => return Err(EngineError::Executor(error)),
             _ if ends => return Ok(()),
@@ -132,7 +138,7 @@ fn send(sink: &mut dyn EventSink, event: Event) -> bool {
     catch_unwind(AssertUnwindSafe(|| sink.send(event))).is_ok_and(|sent| sent.is_ok())
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::SubmitError;
 use crate::limits::{
     ExecutorLimits, MAX_LOGIT_BIAS_ENTRIES, MAX_LOGIT_BIAS_VALUE, MAX_PENALTY, MAX_REPETITION_PENALTY,
@@ -19,7 +21,7 @@ impl std::fmt::Display for RequestId {
 }
 
 /// How the next token is chosen. [`crate::Sampler`] states the order in which these act.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
     /// 0 to [`MAX_TEMPERATURE`]; 0 takes the most probable token, the lowest id on ties.
     pub temperature: f32,
@@ -75,7 +77,7 @@ impl SamplingParams {
 }
 
 /// One token timeline to generate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GenerateRequest {
     /// Token ids; not empty, and room for at least one more token in the context.
     pub prompt: Vec<u32>,
@@ -117,7 +119,7 @@ impl GenerateRequest {
 }
 
 /// The facts requests are checked against: constant while an engine lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRules {
     /// Token ids are below this.
     pub vocab_size: usize,

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::kv::BlockCounts;
 use crate::scheduler::{Scheduler, Totals};
 
 /// A reading of the engine's counts. The owner thread publishes them before and after each step; the counts of the queue,
 /// of accepted and of refused requests are of the moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineStats {
     /// Requests that wait.
     pub queued: usize,
@@ -28,8 +30,21 @@ pub struct EngineStats {
     pub accepted: u64,
     /// Requests refused because the queue was full.
     pub refused: u64,
+    /// Engine processes that replaced one that failed; 0 for an engine in this process.
+    pub restarts: u64,
     /// Counts of the step loop since the start.
     pub totals: Totals,
+}
+
+impl EngineStats {
+    /// These counts of an engine process, with what those before it counted.
+    pub(crate) fn after(self, earlier: &EngineStats) -> EngineStats {
+        EngineStats {
+            evicted_blocks: earlier.evicted_blocks + self.evicted_blocks,
+            totals: earlier.totals.plus(self.totals),
+            ..self
+        }
+    }
 }
 
 /// Where the owner thread publishes. The queue's load lives in the inbox, whose lock guards its bound.

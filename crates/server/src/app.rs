@@ -9,7 +9,7 @@ use std::{
 };
 
 use sostenuto_api::models::{Model, ModelList};
-use sostenuto_engine::{EngineHandle, SamplingParams};
+use sostenuto_engine::{EngineClient, EngineState, SamplingParams};
 use sostenuto_harmony::Harmony;
 use sostenuto_tokenizer::Tokenizer;
 
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone)]
 pub struct AppState {
     /// The engine. The server submits and cancels; it never shuts the engine down.
-    pub engine: EngineHandle,
+    pub engine: Arc<dyn EngineClient>,
     /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
     /// The model's names.
@@ -57,7 +57,7 @@ pub struct ServedModel {
 
 /// The state behind the handlers.
 pub(crate) struct App {
-    pub(crate) engine: EngineHandle,
+    pub(crate) engine: Arc<dyn EngineClient>,
     pub(crate) harmony: Harmony,
     pub(crate) sampling: SamplingParams,
     pub(crate) current_date: Option<String>,
@@ -83,7 +83,7 @@ impl fmt::Debug for AppState {
 impl App {
     pub(crate) fn new(state: AppState, config: &ServerConfig) -> Result<App, ServerError> {
         Ok(App {
-            metrics: Arc::new(Metrics::new(&state.model.name, state.engine.clone())),
+            metrics: Arc::new(Metrics::new(&state.model.name, Arc::clone(&state.engine))),
             engine: state.engine,
             harmony: Harmony::new(state.tokenizer)?,
             sampling: state.sampling,
@@ -121,13 +121,41 @@ impl App {
     }
 
     /// The one model.
-    pub(crate) fn model(&self) -> Model {
-        Model::new(&self.model.name, self.created, self.engine.rules().sequence_capacity)
+    ///
+    /// # Errors
+    /// [`ApiError::Starting`]: it is being loaded.
+    pub(crate) fn model(&self) -> Result<Model, ApiError> {
+        let rules = self.engine.rules().ok_or(ApiError::Starting)?;
+        Ok(Model::new(&self.model.name, self.created, rules.sequence_capacity))
     }
 
     /// `/v1/models`.
-    pub(crate) fn models(&self) -> ModelList {
-        ModelList::new(vec![self.model()])
+    ///
+    /// # Errors
+    /// As [`App::model`].
+    pub(crate) fn models(&self) -> Result<ModelList, ApiError> {
+        Ok(ModelList::new(vec![self.model()?]))
+    }
+
+    /// Refuses a request before it is looked at, if none is accepted now.
+    pub(crate) fn check_open(&self) -> Result<(), ApiError> {
+        match self.state() {
+            EngineState::Starting => Err(ApiError::Starting),
+            EngineState::Draining => Err(ApiError::ShuttingDown),
+            EngineState::Ready | EngineState::Degraded { .. } | EngineState::Stopped { .. } => Ok(()),
+        }
+    }
+
+    /// Where the server and its engine stand.
+    pub(crate) fn state(&self) -> EngineState {
+        match self.engine.state() {
+            EngineState::Starting | EngineState::Ready | EngineState::Degraded { .. }
+                if self.is_closing() =>
+            {
+                EngineState::Draining
+            }
+            state => state,
+        }
     }
 
     /// From now on new requests are refused.
@@ -136,7 +164,7 @@ impl App {
     }
 
     /// Whether new requests are refused.
-    pub(crate) fn is_closing(&self) -> bool {
+    fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 }

@@ -71,9 +71,7 @@ pub(crate) async fn chat_completions(
 }
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
-    if app.is_closing() {
-        return Err(ApiError::ShuttingDown);
-    }
+    app.check_open()?;
     let name = request.extensions().get::<RequestName>().cloned();
     let body = read_json_body(request, app.deadlines.body).await?;
     let arrived = Instant::now();

@@ -11,7 +11,7 @@ use sostenuto_api::{ErrorBody, ErrorType, ValidationError, limits};
 use sostenuto_engine::SubmitError;
 
 /// Seconds that a client refused for lack of room is asked to wait.
-const RETRY_AFTER_SECONDS: &str = "1";
+pub(crate) const RETRY_AFTER_SECONDS: &str = "1";
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,8 @@ pub(crate) enum ApiError {
     Refused(String),
     #[error("the server has no room for another request now ({0}); try again later")]
     Overloaded(String),
+    #[error("the model is being loaded; try again later")]
+    Starting,
     #[error("the server is shutting down")]
     ShuttingDown,
     #[error("the engine failed: {0}")]
@@ -122,6 +124,7 @@ impl ApiError {
             }
             Self::Refused(_) => (StatusCode::BAD_REQUEST, InvalidRequest, None, "invalid_value"),
             Self::Overloaded(_) => (StatusCode::TOO_MANY_REQUESTS, RateLimit, None, "rate_limit_exceeded"),
+            Self::Starting => (StatusCode::SERVICE_UNAVAILABLE, Server, None, "starting"),
             Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Server, None, "shutting_down"),
             Self::Engine(_) => (StatusCode::INTERNAL_SERVER_ERROR, Server, None, "engine_error"),
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, InvalidRequest, None, "not_found"),
@@ -166,6 +169,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::TokenOutOfRange { .. } | SubmitError::InvalidSampling { .. } => {
                 Self::Refused(error.to_string())
             }
+            SubmitError::Starting => Self::Starting,
             SubmitError::ShuttingDown => Self::ShuttingDown,
             SubmitError::EmptyPrompt | SubmitError::Stopped { .. } | SubmitError::DuplicateId { .. } => {
                 Self::Engine(error.to_string())
@@ -180,7 +184,7 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         match self {
-            Self::Overloaded(_) | Self::ShuttingDown => {
+            Self::Overloaded(_) | Self::Starting | Self::ShuttingDown => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
             }
             Self::Unauthorized => {

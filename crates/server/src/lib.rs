@@ -65,8 +65,8 @@ impl Server {
         self.listener.address
     }
 
-    /// Serves until `shutdown` ends. Then no connection and no request is accepted any more, answers in progress run
-    /// on for at most [`Deadlines::drain`], and what is left is cut and its sequences cancelled.
+    /// Serves until `shutdown` ends. Then new requests are refused with 503, answers in progress run on for at most
+    /// [`Deadlines::drain`], and what is left is cut and its sequences cancelled.
     ///
     /// Returns the number of connections that were cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> usize {

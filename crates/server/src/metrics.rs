@@ -16,7 +16,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
-use sostenuto_engine::EngineHandle;
+use sostenuto_engine::EngineClient;
 
 pub(crate) use self::answers::{AnswerEnd, AnswerMetrics, Timeline};
 use self::{engine::EngineCollector, process::ProcessCollector};
@@ -51,7 +51,7 @@ struct ErrorLabels {
 
 impl Metrics {
     /// Metrics of a server that serves `model_name` by `engine`.
-    pub(crate) fn new(model_name: &str, engine: EngineHandle) -> Metrics {
+    pub(crate) fn new(model_name: &str, engine: Arc<dyn EngineClient>) -> Metrics {
         let mut registry = Registry::default();
         let of_model = [label("model_name", model_name.to_owned()), label("engine", "0")];
         let of_model = registry.sub_registry_with_labels(of_model.into_iter());
@@ -69,7 +69,7 @@ impl Metrics {
         metrics.register_own(engine)
     }
 
-    fn register_own(mut self, engine: EngineHandle) -> Metrics {
+    fn register_own(mut self, engine: Arc<dyn EngineClient>) -> Metrics {
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         let registry = &mut self.registry;
         registry.register("sostenuto:build", "The program", version);

@@ -12,12 +12,13 @@ use axum::{
 };
 use serde_json::json;
 use sostenuto_api::models::{Model, ModelList};
+use sostenuto_engine::EngineState;
 
 use crate::{
     ServerConfig,
     app::App,
     chat::chat_completions,
-    error::ApiError,
+    error::{ApiError, RETRY_AFTER_SECONDS},
     http::{Gate, gate, log},
     metrics::CONTENT_TYPE,
 };
@@ -27,7 +28,8 @@ This is Sostenuto, an OpenAI-compatible server for gpt-oss.
 
 POST /v1/chat/completions   chat, streaming or not
 GET  /v1/models             the model that is loaded
-GET  /health                whether requests are accepted
+GET  /health                whether the server is alive, and where its engine stands
+GET  /ready                 whether a request would be answered now
 GET  /metrics               counts and times, for Prometheus
 
 Any OpenAI client works with this server's address and /v1 as base URL.
@@ -41,6 +43,7 @@ pub(crate) fn router(app: Arc<App>, config: &ServerConfig) -> Router {
         .route("/", get(front_page))
         .route("/health", get(health))
         .route("/v1/health", get(health))
+        .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
@@ -56,15 +59,41 @@ async fn front_page() -> &'static str {
     FRONT_PAGE
 }
 
-/// 200 while requests are accepted, else 503.
+/// 200 with the state while there is anything to wait for; 503 when the engine stopped for good.
 async fn health(State(app): State<Arc<App>>) -> Response {
-    let stats = app.engine.stats();
-    let (status, word) = match (app.is_closing(), app.engine.is_serving()) {
-        (false, true) => (StatusCode::OK, "ok"),
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "engine_stopped"),
+    let state = app.state();
+    let status = match state {
+        EngineState::Stopped { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::OK,
     };
-    let body = json!({"status": word, "running": stats.running, "queued": stats.queued});
+    report(&app, &state, status)
+}
+
+/// 200 if a token went through the engine that runs and requests are accepted, else 503.
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    let state = app.state();
+    match state {
+        EngineState::Ready => report(&app, &state, StatusCode::OK),
+        _ => {
+            let retry_after = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
+            (retry_after, report(&app, &state, StatusCode::SERVICE_UNAVAILABLE)).into_response()
+        }
+    }
+}
+
+fn report(app: &App, state: &EngineState, status: StatusCode) -> Response {
+    let stats = app.engine.stats();
+    let mut body = json!({
+        "status": state.word(),
+        "running": stats.running,
+        "queued": stats.queued,
+        "restarts": stats.restarts,
+    });
+    match state {
+        EngineState::Degraded { reason } => body["reason"] = reason.as_str().into(),
+        EngineState::Stopped { reason: Some(error) } => body["reason"] = error.to_string().into(),
+        _ => {}
+    }
     (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
@@ -74,13 +103,13 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         .into_response()
 }
 
-async fn models(State(app): State<Arc<App>>) -> Json<ModelList> {
-    Json(app.models())
+async fn models(State(app): State<Arc<App>>) -> Result<Json<ModelList>, ApiError> {
+    Ok(Json(app.models()?))
 }
 
 async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
     app.check_model(&id)?;
-    Ok(Json(app.model()))
+    Ok(Json(app.model()?))
 }
 
 async fn not_found(request: Request) -> ApiError {

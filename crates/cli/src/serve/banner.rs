@@ -6,6 +6,7 @@ use std::path::Path;
 
 use sostenuto_server::DEFAULT_PORT;
 
+use super::Announcement;
 use crate::demo;
 use crate::error::CliError;
 use crate::memory;
@@ -27,18 +28,29 @@ pub(crate) fn loading(model: Option<&Path>) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says what was loaded, where the server listens and what to try.
-pub(crate) fn ready(facts: &Facts, address: SocketAddr) -> Result<(), CliError> {
+/// Says what was loaded.
+pub(crate) fn facts(facts: &Facts) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     let style = Style::of_stdout();
     write_facts(&mut out, facts)?;
     write_plan(&mut out, facts, style)?;
     write_kernels(&mut out, facts, style)?;
-    if facts.is_demo {
+    out.flush()?;
+    Ok(())
+}
+
+/// Says where the server listens and what to try; before that what was loaded, unless another process said it.
+pub(super) fn ready(announcement: &Announcement, address: SocketAddr) -> Result<(), CliError> {
+    if let Some(loaded) = &announcement.facts {
+        facts(loaded)?;
+    }
+    let mut out = io::stdout().lock();
+    let style = Style::of_stdout();
+    if announcement.is_demo {
         writeln!(out, "\n{}", demo::NOTICE)?;
     }
     writeln!(out, "\n{}Listening on http://{address}{}", style.bold(), style.reset())?;
-    write_commands(&mut out, facts, address)?;
+    write_commands(&mut out, &announcement.name, address)?;
     out.flush()?;
     Ok(())
 }
@@ -84,8 +96,7 @@ fn write_kernels(out: &mut impl Write, facts: &Facts, style: Style) -> io::Resul
     Ok(())
 }
 
-fn write_commands(out: &mut impl Write, facts: &Facts, address: SocketAddr) -> io::Result<()> {
-    let name = &facts.name;
+fn write_commands(out: &mut impl Write, name: &str, address: SocketAddr) -> io::Result<()> {
     let url = format!("http://{address}");
     let program = std::env::args().next().unwrap_or_else(|| "sostenuto".to_owned());
     let chat_url = if address.port() == DEFAULT_PORT { String::new() } else { format!(" --url {url}") };

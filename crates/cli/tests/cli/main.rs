@@ -8,3 +8,5 @@ mod plan;
 mod serve;
 mod server;
 mod support;
+#[cfg(target_os = "linux")]
+mod two_processes;

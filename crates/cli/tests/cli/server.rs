@@ -20,8 +20,13 @@ pub(crate) struct ServerUnderTest {
 impl ServerUnderTest {
     /// Starts it and reads what it prints until the line that says where it listens.
     pub(crate) fn start(model: &Path, args: &[&str]) -> ServerUnderTest {
+        ServerUnderTest::start_demo(&[&["--model", arg(model)], args].concat())
+    }
+
+    /// As [`ServerUnderTest::start`], with the demo model unless the arguments name another.
+    pub(crate) fn start_demo(args: &[&str]) -> ServerUnderTest {
         let mut child = program()
-            .args(["serve", "--port", "0", "--model", arg(model)])
+            .args(["serve", "--port", "0"])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -42,6 +47,17 @@ impl ServerUnderTest {
         ServerUnderTest { child, stdout, banner, address }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it, and waits.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -57,10 +73,8 @@ impl ServerUnderTest {
     }
 
     /// Sends a signal, waits for the end, and gives exit code, the rest of standard output, and standard error.
-    pub(crate) fn end(mut self, signal: &str) -> (Option<i32>, String, String) {
-        let sent =
-            Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill exists");
-        assert!(sent.success());
+    pub(crate) fn end(mut self, name: &str) -> (Option<i32>, String, String) {
+        signal(self.pid(), name);
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("text");
         let mut stderr = String::new();
@@ -68,6 +82,12 @@ impl ServerUnderTest {
         let code = self.child.wait().expect("it ends").code();
         (code, rest, stderr)
     }
+}
+
+/// Sends a signal, as `-TERM`, to a process.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([name, &pid.to_string()]).status().expect("kill exists");
+    assert!(sent.success(), "kill {name} {pid}");
 }
 
 impl Drop for ServerUnderTest {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::PrefixHash;
 
 /// A KV block: the same number in every full-attention layer.
@@ -23,7 +25,7 @@ struct Block {
 }
 
 /// How many blocks are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockCounts {
     /// Nobody holds them and nobody can find them.
     pub free: usize,

@@ -9,6 +9,7 @@ mod progress;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sostenuto_ops::KvCopy;
 
 use crate::error::SubmitError;
@@ -22,7 +23,7 @@ use crate::sampler::SamplerRow;
 use crate::sequence::{Running, Sequence};
 
 /// Counts since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Steps run.
     pub steps: u64,
@@ -46,6 +47,25 @@ pub struct Totals {
     pub prefix_queried_tokens: u64,
     /// Of these, tokens that need not be computed because the cache held them.
     pub prefix_hit_tokens: u64,
+}
+
+impl Totals {
+    /// Both counts together.
+    pub(crate) fn plus(self, other: Totals) -> Totals {
+        Totals {
+            steps: self.steps + other.steps,
+            prefill_tokens: self.prefill_tokens + other.prefill_tokens,
+            decode_tokens: self.decode_tokens + other.decode_tokens,
+            started: self.started + other.started,
+            finished: self.finished + other.finished,
+            cancelled: self.cancelled + other.cancelled,
+            expired: self.expired + other.expired,
+            failed: self.failed + other.failed,
+            preemptions: self.preemptions + other.preemptions,
+            prefix_queried_tokens: self.prefix_queried_tokens + other.prefix_queried_tokens,
+            prefix_hit_tokens: self.prefix_hit_tokens + other.prefix_hit_tokens,
+        }
+    }
 }
 
 /// A running sequence, for whoever checks the scheduler.

@@ -87,6 +87,16 @@ pub(crate) fn read_to_end(rx: &Receiver<Event>) -> Vec<Event> {
     }
 }
 
+/// Waits until a condition holds.
+#[cfg(target_os = "linux")]
+pub(crate) fn eventually(mut condition: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < 3 * HANG, "the condition holds in time");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
 /// Token ids among events.
 pub(crate) fn tokens<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<u32> {
     let ids = events.into_iter().filter_map(|event| match event {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sostenuto_engine::testing::{Fault, HashExecutor};
 use sostenuto_engine::{
-    Engine, EngineError, EngineHandle, EngineOptions, Event, ExecutorLimits, FinishReason, GenerateRequest,
-    QueueResource, ShutdownMode, SinkClosed, SubmitError,
+    Engine, EngineError, EngineHandle, EngineOptions, EngineState, Event, ExecutorLimits, FinishReason,
+    GenerateRequest, QueueResource, ShutdownMode, SinkClosed, SubmitError,
 };
 
 use crate::support::{HANG, finish_reason, read_to_end, solo, submit, tokens};
@@ -249,7 +249,7 @@ fn shutdown_now_ends_running_and_queued_requests_after_the_step_in_progress() {
     let one_ring = HashExecutor::new(VOCAB_SIZE, ExecutorLimits { max_sequences: 1, ..limits() });
     let (engine, gate, receivers) = held(one_ring, 2, 50);
     engine.shutdown(ShutdownMode::Now);
-    assert!(!engine.is_serving());
+    assert!(matches!(engine.state(), EngineState::Draining));
     assert!(matches!(engine.submit(request(1), |_| Ok(())), Err(SubmitError::ShuttingDown)));
     gate.pass();
     for (rx, expected) in receivers.iter().zip([1, 0, 0]) {
@@ -318,7 +318,7 @@ fn dropping_the_last_handle_ends_the_engine() {
     let (engine, gate, receivers) = held(executor(), 1, 100);
     let clone = engine.clone();
     drop(engine);
-    assert!(clone.is_serving());
+    assert!(matches!(clone.state(), EngineState::Ready));
     drop(clone);
     gate.pass();
     for rx in &receivers {

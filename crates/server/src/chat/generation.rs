@@ -9,7 +9,7 @@ use std::{
 
 use sostenuto_api::chat::{FinishReason, Usage};
 use sostenuto_engine::{
-    EngineHandle, Event, FinishReason as EngineFinish, GenerateRequest, RequestId, SinkClosed, SubmitError,
+    EngineClient, Event, FinishReason as EngineFinish, GenerateRequest, RequestId, SinkClosed, SubmitError,
 };
 use tokio::sync::mpsc;
 
@@ -54,7 +54,7 @@ struct Arrival {
 struct Answer {
     turn: Turn,
     timeline: Timeline,
-    engine: EngineHandle,
+    engine: Arc<dyn EngineClient>,
     request: RequestId,
 }
 
@@ -70,14 +70,15 @@ impl Generation {
     /// # Errors
     /// [`SubmitError`] of the first sequence that is refused; those before it are cancelled.
     pub(crate) fn start(
-        engine: &EngineHandle,
+        engine: &Arc<dyn EngineClient>,
         request: GenerateRequest,
         turns: Vec<Turn>,
         metrics: &Arc<AnswerMetrics>,
         arrived: Instant,
     ) -> Result<Generation, SubmitError> {
         let prompt_tokens = request.prompt.len();
-        let room = engine.rules().sequence_capacity.saturating_sub(prompt_tokens).min(request.max_tokens);
+        let rules = engine.rules().ok_or(SubmitError::Starting)?;
+        let room = rules.sequence_capacity.saturating_sub(prompt_tokens).min(request.max_tokens);
         // Large enough that it is never full: the engine does not wait, and drops a reader that can't take an event.
         let (sender, receiver) = mpsc::channel(turns.len() * (room + EVENTS_BESIDE_TOKENS));
         let mut generation = Generation {
@@ -95,7 +96,7 @@ impl Generation {
             let sink = move |event| {
                 sender.try_send(Arrival { index, event, at: Instant::now() }).map_err(|_| SinkClosed)
             };
-            let request = match engine.submit(request, sink) {
+            let request = match engine.submit(request, Box::new(sink)) {
                 Ok(request) => request,
                 Err(error) => {
                     generation.forget_timelines();
@@ -103,7 +104,7 @@ impl Generation {
                 }
             };
             let timeline = Timeline::new(Arc::clone(metrics), arrived, prompt_tokens);
-            generation.answers.push(Some(Answer { turn, timeline, engine: engine.clone(), request }));
+            generation.answers.push(Some(Answer { turn, timeline, engine: Arc::clone(engine), request }));
         }
         Ok(generation)
     }

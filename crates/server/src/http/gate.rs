@@ -92,7 +92,7 @@ impl Gate {
 
 /// Everything needs a key except what says that the server is there.
 fn needs_key(path: &str) -> bool {
-    !matches!(path, "/" | "/health" | "/v1/health")
+    !matches!(path, "/" | "/health" | "/v1/health" | "/ready")
 }
 
 /// The name in `name`, `name:port`, `[v6]` or `[v6]:port`.
@@ -250,6 +250,6 @@ mod tests {
         assert!(matches!(admit(&config, &[("host", "localhost")]), Err(ApiError::Unauthorized)));
         assert!(admit(&config, &[("host", "localhost"), ("x-api-key", "0123456789abcdef")]).is_ok());
         assert!(["/v1/models", "/nothing", "/health/x", "//"].into_iter().all(needs_key));
-        assert!(!["/", "/health", "/v1/health"].into_iter().any(needs_key));
+        assert!(!["/", "/health", "/v1/health", "/ready"].into_iter().any(needs_key));
     }
 }

@@ -43,7 +43,30 @@ impl Listener {
     }
 }
 
-/// Serves connections until `shutdown` ends; then lets answers in progress run for `drain` and cuts the rest.
+/// What happens to a new connection, in the order in which it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// It is served until its client closes it.
+    Open,
+    /// It gets one answer, which is a refusal unless the request asks for the server's state.
+    Draining,
+    /// There is none.
+    Closed,
+}
+
+/// Makes connections.
+struct Acceptor<'a> {
+    listener: Listener,
+    router: Router,
+    config: &'a ServerConfig,
+    permits: Arc<Semaphore>,
+    /// Shows the number of open connections.
+    open: Gauge,
+    phase: watch::Sender<Phase>,
+}
+
+/// Serves connections until `shutdown` ends; then lets answers in progress run for `drain`, meanwhile refuses new
+/// requests, and cuts the rest.
 ///
 /// `open` shows the number of open connections. Returns the number of connections that were cut.
 pub(crate) async fn serve_connections(
@@ -53,43 +76,66 @@ pub(crate) async fn serve_connections(
     open: Gauge,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
-    let (closing, _) = watch::channel(false);
     let permits = Arc::new(Semaphore::new(config.max_connections));
+    let (phase, _) = watch::channel(Phase::Open);
+    let acceptor = Acceptor { listener, router, config, permits, open, phase };
     let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    loop {
-        // A connection beyond the cap waits in the kernel's queue, where it costs this process nothing.
-        let accept = async {
-            let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-            (permit, listener.listener.accept().await)
-        };
-        tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
-            (permit, accepted) = accept => match accepted {
-                Ok((stream, _)) => {
-                    let connection =
-                        serve_connection(stream, router.clone(), config.deadlines, closing.subscribe());
-                    let open = OpenConnection::count(&open);
-                    connections.spawn(async move {
-                        connection.await;
-                        drop((permit, open));
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            },
-        }
+    tokio::select! {
+        () = shutdown => {}
+        () = acceptor.accept_into(&mut connections) => {}
     }
-    drop(listener);
-    closing.send_replace(true);
-    let all_done = async { while connections.join_next().await.is_some() {} };
-    let in_time = tokio::time::timeout(config.deadlines.drain, all_done).await.is_ok();
-    let cut = if in_time { 0 } else { connections.len() };
+    acceptor.phase.send_replace(Phase::Draining);
+    let mut late = JoinSet::new();
+    let drained = async {
+        tokio::select! {
+            () = all_done(&mut connections) => {}
+            () = acceptor.accept_into(&mut late) => {}
+        }
+        acceptor.phase.send_replace(Phase::Closed);
+        all_done(&mut late).await;
+    };
+    // Too late or not, what is left is counted and cut.
+    let _ = tokio::time::timeout(config.deadlines.drain, drained).await;
+    while connections.try_join_next().is_some() {}
+    let cut = connections.len();
     connections.shutdown().await;
     cut
+}
+
+async fn all_done(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+impl Acceptor<'_> {
+    /// Accepts and serves for ever.
+    async fn accept_into(&self, connections: &mut JoinSet<()>) {
+        loop {
+            // A connection beyond the cap waits in the kernel's queue, where it costs this process nothing.
+            let accept = async {
+                let permit =
+                    Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+                (permit, self.listener.listener.accept().await)
+            };
+            tokio::select! {
+                Some(_) = connections.join_next() => {}
+                (permit, accepted) = accept => match accepted {
+                    Ok((stream, _)) => {
+                        let (router, phase) = (self.router.clone(), self.phase.subscribe());
+                        let connection = serve_connection(stream, router, self.config.deadlines, phase);
+                        let open = OpenConnection::count(&self.open);
+                        connections.spawn(async move {
+                            connection.await;
+                            drop((permit, open));
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(ACCEPT_RETRY).await;
+                    }
+                },
+            }
+        }
+    }
 }
 
 /// Counts one open connection until it is dropped, also when its task is cut.
@@ -112,10 +158,11 @@ async fn serve_connection(
     stream: TcpStream,
     router: Router,
     deadlines: Deadlines,
-    mut closing: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) {
     // Tokens are small and must leave at once. Without the option they only leave later.
     let _ = stream.set_nodelay(true);
+    let opened_in = *phase.borrow();
     let io = TokioIo::new(StallGuard::new(stream, deadlines.write_stall));
     let mut builder = http1::Builder::new();
     builder
@@ -123,11 +170,12 @@ async fn serve_connection(
         .header_read_timeout(deadlines.header)
         .max_headers(limits::HEADER_FIELDS.max as usize)
         .max_header_size(limits::HEADER_BYTES.max as usize)
-        .max_buf_size(2 * limits::HEADER_BYTES.max as usize);
+        .max_buf_size(2 * limits::HEADER_BYTES.max as usize)
+        .keep_alive(opened_in == Phase::Open);
     let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
     let result = tokio::select! {
         result = &mut connection => result,
-        () = closed(&mut closing) => {
+        () = later_than(&mut phase, opened_in) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -137,8 +185,8 @@ async fn serve_connection(
     }
 }
 
-/// Waits until the server closes.
-async fn closed(closing: &mut watch::Receiver<bool>) {
+/// Waits until the server goes on to a later phase.
+async fn later_than(phase: &mut watch::Receiver<Phase>, opened_in: Phase) {
     // An error means that the sender is gone, and it goes when the server does.
-    let _ = closing.wait_for(|closing| *closing).await;
+    let _ = phase.wait_for(|phase| *phase > opened_in).await;
 }

@@ -1,27 +1,27 @@
 //! The engine's counts, read at each scrape.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
-use sostenuto_engine::{BLOCK_SLOTS, EngineHandle, EngineStats};
+use sostenuto_engine::{BLOCK_SLOTS, EngineClient, EngineStats};
 
 use super::page::Page;
 
 /// Encodes one reading of the engine's counts.
 #[derive(Debug)]
 pub(super) struct EngineCollector {
-    engine: EngineHandle,
+    engine: Arc<dyn EngineClient>,
     encode: fn(&mut Page<'_>, &EngineStats) -> fmt::Result,
 }
 
 impl EngineCollector {
     /// The metrics that vLLM has.
-    pub(super) fn of_model(engine: EngineHandle) -> Self {
+    pub(super) fn of_model(engine: Arc<dyn EngineClient>) -> Self {
         Self { engine, encode: encode_of_model }
     }
 
     /// Our own.
-    pub(super) fn own(engine: EngineHandle) -> Self {
+    pub(super) fn own(engine: Arc<dyn EngineClient>) -> Self {
         Self { engine, encode: encode_own }
     }
 }
@@ -58,6 +58,11 @@ fn encode_own(page: &mut Page<'_>, stats: &EngineStats) -> fmt::Result {
         (stats.blocks.free + stats.blocks.cached) as f64,
     )?;
     page.gauge("sostenuto:kv_blocks", "KV blocks in all", stats.total_blocks as f64)?;
+    page.counter(
+        "sostenuto:engine_restarts",
+        "Engine processes that replaced one that failed",
+        stats.restarts,
+    )?;
     page.counter("sostenuto:engine_steps", "Steps of the engine", totals.steps)?;
     page.counter("sostenuto:computed_prompt_tokens", "Prompt tokens computed", totals.prefill_tokens)?;
     page.counter("sostenuto:accepted_sequences", "Sequences that the engine accepted", stats.accepted)?;

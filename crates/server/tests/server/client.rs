@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use sostenuto_engine::{Engine, EngineHandle, EngineOptions, Executor, SamplingParams, ShutdownMode};
+use sostenuto_engine::{
+    Engine, EngineClient, EngineHandle, EngineOptions, Executor, SamplingParams, ShutdownMode,
+    testing::HashExecutor,
+};
 use sostenuto_server::{AppState, Clock, ServedModel, Server, ServerConfig};
 use sostenuto_tokenizer::Tokenizer;
 use tokio::{
@@ -54,8 +57,25 @@ impl TestServer {
         options: EngineOptions,
     ) -> TestServer {
         let engine = Engine::start(executor, options).unwrap();
+        let client = Arc::new(engine.clone());
+        TestServer::serve(engine, client, tokenizer, config).await
+    }
+
+    /// A server of an engine elsewhere. The engine in [`TestServer::engine`] has nothing to do.
+    pub(crate) async fn with_client(client: Arc<dyn EngineClient>) -> TestServer {
+        let idle = HashExecutor::new(1, HashExecutor::small_limits());
+        let engine = Engine::start(idle, EngineOptions::default()).unwrap();
+        TestServer::serve(engine, client, Tokenizer::o200k_harmony(), ServerConfig::default()).await
+    }
+
+    async fn serve(
+        engine: EngineHandle,
+        client: Arc<dyn EngineClient>,
+        tokenizer: Arc<Tokenizer>,
+        config: ServerConfig,
+    ) -> TestServer {
         let state = AppState {
-            engine: engine.clone(),
+            engine: client,
             tokenizer,
             model: ServedModel {
                 name: "toy".into(),

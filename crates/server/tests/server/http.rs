@@ -48,8 +48,10 @@ async fn models_are_listed_and_found_by_name_and_alias() {
 async fn health_and_front_page_answer() {
     let server = TestServer::start(toy()).await;
     for path in ["/health", "/v1/health"] {
-        assert_eq!(server.get(path).await.json()["status"], "ok");
+        assert_eq!(server.get(path).await.json()["status"], "ready");
     }
+    let ready = server.get("/ready").await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &"ready".into()));
     let page = server.get("/").await;
     assert!(page.status == 200 && page.body.contains(CHAT), "{page:?}");
     let head = server.raw(b"HEAD / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
@@ -201,7 +203,7 @@ async fn connections_beyond_the_cap_wait_for_a_free_place() {
     let server = TestServer::with(toy(), config, scripted::options()).await;
     let mut first = server.connect().await;
     first.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    read_until(&mut first, "\"ok\"").await;
+    read_until(&mut first, "\"ready\"").await;
     let mut second = server.connect().await;
     second.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
     // The only place is taken: nothing can have arrived, however long one waits.
@@ -243,7 +245,7 @@ async fn key_is_asked_for_everywhere_but_on_health_and_front_page() {
     for header in ["x-api-key: 0123456789abcdef\r\n", "authorization: Bearer 0123456789abcdef\r\n"] {
         assert_eq!(ask("/v1/models", header).await.status, 200);
     }
-    for path in ["/", "/health", "/v1/health"] {
+    for path in ["/", "/health", "/v1/health", "/ready"] {
         assert_eq!(ask(path, "").await.status, 200, "{path}");
     }
     // The body of a request without a key is not read.

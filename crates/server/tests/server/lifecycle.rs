@@ -1,10 +1,14 @@
 //! Requests in progress: overload, disconnects, shutdown, failures.
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use sostenuto_engine::{
-    EngineOptions, ShutdownMode,
+    EngineClient, EngineError, EngineOptions, EngineState, EngineStats, EventSink, GenerateRequest,
+    RequestId, RequestRules, ShutdownMode, SubmitError,
     testing::{Fault, HashExecutor},
 };
 use sostenuto_server::{Deadlines, ServerConfig};
@@ -135,12 +139,19 @@ async fn shutdown_lets_answers_in_progress_end() {
     let mut server = TestServer::start(Scripted::new(script).with_gate(waiting)).await;
     let mut idle = server.connect().await;
     idle.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    read_until(&mut idle, "\"ok\"").await;
+    read_until(&mut idle, "\"ready\"").await;
     let mut streaming = begin(&server, true).await;
     let mut whole = begin(&server, false).await;
     eventually(|| server.engine.stats().accepted == 2).await;
     server.signal_shutdown();
     assert_eq!(read_answer(&mut idle).await.status, 0, "an idle connection is closed");
+    let refused = server.chat(request(false)).await;
+    assert_eq!(refused.error(), (503, "shutting_down".into()));
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    for (path, status) in [("/health", 200), ("/ready", 503)] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.status, &answer.json()["status"]), (status, &json!("draining")), "{path}");
+    }
     drop(gate);
     assert!(read_answer(&mut streaming).await.body.ends_with("data: [DONE]\n\n"));
     let answer = read_answer(&mut whole).await.json();
@@ -164,13 +175,69 @@ async fn shutdown_cuts_what_does_not_end_in_time() {
     drop(connection);
 }
 
+/// An engine elsewhere that answers nothing.
+#[derive(Debug)]
+struct Elsewhere(EngineState);
+
+impl EngineClient for Elsewhere {
+    fn submit(&self, _: GenerateRequest, _: Box<dyn EventSink>) -> Result<RequestId, SubmitError> {
+        Err(SubmitError::Starting)
+    }
+
+    fn cancel(&self, _: RequestId) {}
+
+    fn stats(&self) -> EngineStats {
+        EngineStats { restarts: 7, ..EngineStats::default() }
+    }
+
+    fn rules(&self) -> Option<RequestRules> {
+        None
+    }
+
+    fn state(&self) -> EngineState {
+        self.0.clone()
+    }
+
+    fn shutdown(&self, _: ShutdownMode) {}
+
+    fn join(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn server_listens_before_its_engine_is_ready_and_says_how_it_stands() {
+    let degraded = EngineState::Degraded { reason: "signal: 9".into() };
+    let states = [(EngineState::Starting, "starting"), (degraded, "degraded")];
+    for (state, word) in states {
+        let server = TestServer::with_client(Arc::new(Elsewhere(state))).await;
+        let health = server.get("/health").await;
+        let ready = server.get("/ready").await;
+        assert_eq!((health.status, ready.status), (200, 503));
+        assert!(ready.header("retry-after").is_some(), "{ready:?}");
+        for answer in [health, ready] {
+            let body = answer.json();
+            assert_eq!((&body["status"], &body["restarts"]), (&json!(word), &json!(7)));
+            assert_eq!(body["reason"].as_str(), (word == "degraded").then_some("signal: 9"));
+        }
+        for answer in [server.chat(request(true)).await, server.get("/v1/models").await] {
+            assert_eq!(answer.error(), (503, "starting".into()), "{word}");
+            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        }
+        server.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn requests_to_a_stopped_engine_are_refused_and_health_says_so() {
     let server = TestServer::start(endless()).await;
     server.engine.shutdown(ShutdownMode::Now);
     server.engine.join().unwrap();
     assert!(server.chat(request(false)).await.status >= 500);
-    assert_eq!(server.get("/health").await.status, 503);
+    for path in ["/health", "/ready"] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.status, &answer.json()["status"]), (503, &json!("stopped")), "{path}");
+    }
     server.stop().await;
 }
 
