@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;
 
-use sostenuto_engine::{EngineHandle, ShutdownMode};
+use sostenuto_engine::{EngineHandle, EngineOptions, ShutdownMode};
 use sostenuto_server::{Server, ServerConfig};
 use tokio::sync::oneshot;
 
@@ -23,7 +23,7 @@ pub(crate) struct LocalServer {
 impl LocalServer {
     /// Loads the model and listens.
     pub(crate) fn start(args: &ModelArgs) -> Result<LocalServer, CliError> {
-        let serving = Serving::start(args, None, &[], None)?;
+        let serving = Serving::start(args, None, &[], None, EngineOptions::default())?;
         let engine = serving.engine();
         eprintln!(
             "Loaded {}; {} of memory planned.",

@@ -6,10 +6,12 @@
 mod backend;
 mod bench;
 mod chat;
+mod client;
 mod date;
 mod debug;
 mod demo;
 mod error;
+mod files;
 mod generate;
 mod hash;
 mod inspect;
@@ -51,7 +53,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Say what a model takes on a device and how fast it should be; needs no weights.
     Plan(plan::PlanArgs),
-    /// Measure speed against this machine's memory.
+    /// Measure speed: of a model on this machine, or of a server under load.
     Bench(bench::BenchArgs),
     /// Write a checkpoint with random weights.
     Synth(synth::SynthArgs),

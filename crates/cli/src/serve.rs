@@ -8,15 +8,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
-use sostenuto_engine::{EngineHandle, ShutdownMode};
+use sostenuto_engine::{EngineHandle, EngineOptions, MAX_QUEUED_REQUESTS, ShutdownMode};
 use sostenuto_server::{ApiKeys, DEFAULT_PORT, Server, ServerConfig, ServerError};
 use tracing_subscriber::EnvFilter;
 
 use self::signals::Signals;
 use crate::date::Date;
 use crate::error::CliError;
+use crate::files;
 use crate::model_args::ModelArgs;
 use crate::serving::Serving;
+
+/// Longest queue that can be asked for, in requests.
+const MAX_QUEUE: usize = 1 << 16;
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -45,6 +49,9 @@ pub(crate) struct ServeArgs {
     /// Current date as the model is told; without it, today's (UTC).
     #[arg(long, value_name = "YYYY-MM-DD")]
     date: Option<Date>,
+    /// Requests that may wait to run; further ones are refused until there is room.
+    #[arg(long, value_name = "N", default_value_t = MAX_QUEUED_REQUESTS, value_parser = parse_queue)]
+    queue: usize,
     /// Log every request; twice for more. RUST_LOG overrides it.
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -58,7 +65,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let config = server_config(args)?;
     check_address(&config)?;
     banner::loading(args.model.model.as_deref())?;
-    let serving = Serving::start(&args.model, args.name.as_deref(), &args.alias, args.date.as_ref())?;
+    files::allow_many();
+    let options = EngineOptions { max_queued_requests: args.queue, ..EngineOptions::default() };
+    let serving =
+        Serving::start(&args.model, args.name.as_deref(), &args.alias, args.date.as_ref(), options)?;
     let engine = serving.engine();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(serve(config, serving, engine.clone()));
@@ -102,6 +112,13 @@ async fn serve(config: ServerConfig, serving: Serving, engine: EngineHandle) -> 
             // Waiting for the step in progress could take seconds.
             std::process::exit(1);
         }
+    }
+}
+
+fn parse_queue(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_QUEUE) => Ok(count),
+        _ => Err(format!("{text:?} is not a number from 1 to {MAX_QUEUE}")),
     }
 }
 

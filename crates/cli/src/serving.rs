@@ -42,12 +42,13 @@ pub(crate) struct Facts {
 }
 
 impl Serving {
-    /// Loads the model and starts its engine. `name` and `aliases` are what requests may call it.
+    /// Loads the model and starts its engine with `options`. `name` and `aliases` are what requests may call it.
     pub(crate) fn start(
         args: &ModelArgs,
         name: Option<&str>,
         aliases: &[String],
         date: Option<&Date>,
+        options: EngineOptions,
     ) -> Result<Serving, CliError> {
         let source = Source::find(args)?;
         let tokenizer = source.tokenizer()?;
@@ -55,7 +56,7 @@ impl Serving {
         let loaded = source.load(args, &limits)?;
         let facts = Facts::of(&source, &loaded, args.mode, name, tokenizer.is_o200k_harmony());
         let fingerprint = fingerprint(&loaded.checkpoint, &facts);
-        let engine = Engine::start(loaded.model, EngineOptions::default())?;
+        let engine = Engine::start(loaded.model, options)?;
         let state = AppState {
             engine,
             tokenizer,
