@@ -86,6 +86,11 @@ pub(crate) enum ApiError {
     ShuttingDown,
     #[error("the engine failed: {0}")]
     Engine(String),
+    #[error(
+        "the answer was stopped: its reader fell more than {} tokens behind",
+        limits::STREAM_BACKLOG_TOKENS.max
+    )]
+    SlowReader,
     #[error("{method} {path} does not exist; see GET / for what does")]
     NotFound { method: String, path: String },
     #[error("{path} does not take {method}")]
@@ -124,6 +129,9 @@ impl ApiError {
             Self::Overloaded(_) => (StatusCode::TOO_MANY_REQUESTS, RateLimit, None, "rate_limit_exceeded"),
             Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Server, None, "shutting_down"),
             Self::Engine(_) => (StatusCode::INTERNAL_SERVER_ERROR, Server, None, "engine_error"),
+            Self::SlowReader => {
+                (StatusCode::REQUEST_TIMEOUT, InvalidRequest, None, limits::STREAM_BACKLOG_TOKENS.code)
+            }
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, InvalidRequest, None, "not_found"),
             Self::MethodNotAllowed { .. } => {
                 (StatusCode::METHOD_NOT_ALLOWED, InvalidRequest, None, "method_not_allowed")

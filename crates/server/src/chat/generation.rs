@@ -2,16 +2,22 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Instant,
 };
 
-use sostenuto_api::chat::{FinishReason, Usage};
+use sostenuto_api::{
+    chat::{FinishReason, Usage},
+    limits::STREAM_BACKLOG_TOKENS,
+};
 use sostenuto_engine::{
     EngineHandle, Event, FinishReason as EngineFinish, GenerateRequest, RequestId, SinkClosed, SubmitError,
 };
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::turn::{Delta, Turn};
 use crate::{
@@ -36,6 +42,8 @@ pub(crate) enum Update {
 /// A request in progress. Dropping it cancels what still runs.
 pub(crate) struct Generation {
     receiver: mpsc::Receiver<Arrival>,
+    /// An event found no room, so its sequence was given up.
+    overflowed: Arc<AtomicBool>,
     answers: Vec<Option<Answer>>,
     updates: VecDeque<Update>,
     usage: Usage,
@@ -78,10 +86,13 @@ impl Generation {
     ) -> Result<Generation, SubmitError> {
         let prompt_tokens = request.prompt.len();
         let room = engine.rules().sequence_capacity.saturating_sub(prompt_tokens).min(request.max_tokens);
-        // Large enough that it is never full: the engine does not wait, and drops a reader that can't take an event.
-        let (sender, receiver) = mpsc::channel(turns.len() * (room + EVENTS_BESIDE_TOKENS));
+        let backlog = room.min(STREAM_BACKLOG_TOKENS.max as usize) + EVENTS_BESIDE_TOKENS;
+        // The engine does not wait: where an event finds no room, its sequence is given up.
+        let (sender, receiver) = mpsc::channel(turns.len() * backlog);
+        let overflowed = Arc::new(AtomicBool::new(false));
         let mut generation = Generation {
             receiver,
+            overflowed: Arc::clone(&overflowed),
             answers: Vec::with_capacity(turns.len()),
             updates: VecDeque::new(),
             usage: Usage { prompt_tokens, ..Usage::default() },
@@ -91,9 +102,12 @@ impl Generation {
         for (index, turn) in turns.into_iter().enumerate() {
             let mut request = request.clone();
             request.sampling.seed = request.sampling.seed.wrapping_add(index as u64);
-            let sender = sender.clone();
+            let (sender, overflowed) = (sender.clone(), Arc::clone(&overflowed));
             let sink = move |event| {
-                sender.try_send(Arrival { index, event, at: Instant::now() }).map_err(|_| SinkClosed)
+                sender.try_send(Arrival { index, event, at: Instant::now() }).map_err(|error| {
+                    overflowed.fetch_or(matches!(error, TrySendError::Full(_)), Ordering::Relaxed);
+                    SinkClosed
+                })
             };
             let request = match engine.submit(request, sink) {
                 Ok(request) => request,
@@ -125,6 +139,9 @@ impl Generation {
             match self.receiver.poll_recv(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(arrival)) => self.take_arrival(arrival),
+                Poll::Ready(None) if self.overflowed.load(Ordering::Relaxed) => {
+                    self.fail(ApiError::SlowReader);
+                }
                 Poll::Ready(None) => self.fail(ApiError::Engine("it ended without an answer".to_owned())),
             }
         }

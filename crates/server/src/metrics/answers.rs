@@ -108,54 +108,30 @@ impl AnswerMetrics {
         }
         registry.register("vllm:request_success", "Answers by how they ended", success.clone());
         let prompt_tokens = Counter::default();
-        registry.register(
-            "vllm:prompt_tokens",
-            "Prompt tokens of answers that have begun, those from the cache included",
-            prompt_tokens.clone(),
-        );
+        let about = "Prompt tokens of answers that have begun, those from the cache included";
+        registry.register("vllm:prompt_tokens", about, prompt_tokens.clone());
         let mut histogram = |name: &str, about: &str, bounds: &[f64]| {
             let histogram = Histogram::new(bounds.iter().copied());
             registry.register(name, about, histogram.clone());
             histogram
         };
+        let mut seconds = |name: &str, about: &str, bounds: &[f64]| {
+            histogram(&format!("vllm:{name}_seconds"), about, bounds)
+        };
+        let first_token = "From the request's arrival to the first token";
+        let per_token = "Mean time between the tokens of an answer";
+        let whole = "From the request's arrival to the end of the answer";
+        let queue = "From the request's arrival to its start";
         AnswerMetrics {
-            first_token: histogram(
-                "vllm:time_to_first_token_seconds",
-                "From the request's arrival to the first token",
-                &FIRST_TOKEN_SECONDS,
-            ),
-            inter_token: histogram(
-                "vllm:inter_token_latency_seconds",
-                "From one token to the next",
-                &TOKEN_SECONDS,
-            ),
-            time_per_output_token: histogram(
-                "vllm:request_time_per_output_token_seconds",
-                "Mean time between the tokens of an answer",
-                &TOKEN_SECONDS,
-            ),
-            whole: histogram(
-                "vllm:e2e_request_latency_seconds",
-                "From the request's arrival to the end of the answer",
-                &REQUEST_SECONDS,
-            ),
-            queue: histogram(
-                "vllm:request_queue_time_seconds",
-                "From the request's arrival to its start",
-                &REQUEST_SECONDS,
-            ),
-            prefill: histogram(
-                "vllm:request_prefill_time_seconds",
-                "From the start to the first token",
-                &REQUEST_SECONDS,
-            ),
-            decode: histogram(
-                "vllm:request_decode_time_seconds",
-                "From the first token to the last",
-                &REQUEST_SECONDS,
-            ),
-            inference: histogram(
-                "vllm:request_inference_time_seconds",
+            first_token: seconds("time_to_first_token", first_token, &FIRST_TOKEN_SECONDS),
+            inter_token: seconds("inter_token_latency", "From one token to the next", &TOKEN_SECONDS),
+            time_per_output_token: seconds("request_time_per_output_token", per_token, &TOKEN_SECONDS),
+            whole: seconds("e2e_request_latency", whole, &REQUEST_SECONDS),
+            queue: seconds("request_queue_time", queue, &REQUEST_SECONDS),
+            prefill: seconds("request_prefill_time", "From the start to the first token", &REQUEST_SECONDS),
+            decode: seconds("request_decode_time", "From the first token to the last", &REQUEST_SECONDS),
+            inference: seconds(
+                "request_inference_time",
                 "From the start to the last token",
                 &REQUEST_SECONDS,
             ),
