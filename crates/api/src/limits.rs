@@ -111,6 +111,8 @@ ranges! {
     REPETITION_PENALTY: "repetition_penalty", above 0.0, 2.0, real, "1";
     LOGIT_BIAS_VALUE: "logit_bias value", from -100.0, 100.0, real, "0";
     TOP_LOGPROBS: "top_logprobs", from 0.0, 20.0, whole, "0";
+    PRIORITY: "priority", from -1000.0, 1000.0, whole, "0";
+    TIMEOUT: "timeout", above 0.0, 86400.0, real, "none";
 }
 
 impl Range {

@@ -166,7 +166,12 @@ impl Generation {
         let Arrival { index, event, at } = arrival;
         let Some(answer) = &mut self.answers[index] else { return };
         match event {
-            Event::Started { .. } => answer.timeline.start(at),
+            Event::Started { cached_tokens, .. } => {
+                answer.timeline.start(at);
+                // Of several answers to one prompt, those that start later find what the first one computed.
+                let cached = &mut self.usage.prompt_tokens_details.cached_tokens;
+                *cached = if index == 0 { cached_tokens } else { *cached };
+            }
             Event::Token(token) => {
                 answer.timeline.token(at);
                 let mut deltas = Vec::new();
@@ -179,9 +184,10 @@ impl Generation {
             Event::Finished { reason: EngineFinish::StopToken(_), .. } => {
                 self.finish(index, FinishReason::Stop, at)
             }
-            Event::Finished { reason: EngineFinish::Length | EngineFinish::Deadline, .. } => {
+            Event::Finished { reason: EngineFinish::Length, .. } => {
                 self.finish(index, FinishReason::Length, at)
             }
+            Event::Finished { reason: EngineFinish::Deadline, .. } => self.fail(ApiError::DeadlineExceeded),
             Event::Finished { reason: EngineFinish::ShuttingDown, .. } => self.fail(ApiError::ShuttingDown),
             Event::Finished { reason: EngineFinish::Cancelled, .. } => {
                 self.fail(ApiError::Engine("the sequence was cancelled".to_owned()));

@@ -40,12 +40,14 @@ pub(crate) enum AnswerEnd {
     Length,
     /// Nobody wanted it any more, or the server shut down.
     Abort,
+    /// The request's time was over.
+    Deadline,
     /// By a failure.
     Error,
 }
 
 impl AnswerEnd {
-    const ALL: [AnswerEnd; 4] = [Self::Stop, Self::Length, Self::Abort, Self::Error];
+    const ALL: [AnswerEnd; 5] = [Self::Stop, Self::Length, Self::Abort, Self::Deadline, Self::Error];
 
     /// The end that clients are told.
     pub(crate) fn of(reason: FinishReason) -> AnswerEnd {
@@ -58,17 +60,19 @@ impl AnswerEnd {
     /// The end by an error.
     pub(crate) fn of_error(error: &ApiError) -> AnswerEnd {
         match error {
-            ApiError::ShuttingDown => Self::Abort,
+            ApiError::ShuttingDown | ApiError::SlowReader => Self::Abort,
+            ApiError::DeadlineExceeded => Self::Deadline,
             _ => Self::Error,
         }
     }
 
-    /// The value of vLLM's label `finished_reason`.
+    /// The value of the label `finished_reason`: vLLM's, and `deadline`.
     fn name(self) -> &'static str {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
             Self::Abort => "abort",
+            Self::Deadline => "deadline",
             Self::Error => "error",
         }
     }
@@ -207,12 +211,12 @@ impl Timeline {
         self.tokens += 1;
     }
 
-    /// It is over. Times and token counts of answers that were aborted or failed are not kept.
+    /// It is over. Times and token counts of answers that were cut off or failed are not kept.
     pub(crate) fn end(&mut self, at: Instant, end: AnswerEnd) {
         self.is_over = true;
         let metrics = &self.metrics;
         metrics.success.get_or_create(&EndLabels { finished_reason: end.name() }).inc();
-        if matches!(end, AnswerEnd::Abort | AnswerEnd::Error) {
+        if !matches!(end, AnswerEnd::Stop | AnswerEnd::Length) {
             return;
         }
         metrics.whole.observe(seconds(self.arrived, at));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use sostenuto_api::limits::STREAM_BACKLOG_TOKENS;
-use sostenuto_engine::{ExecutorLimits, testing::HashExecutor};
+use sostenuto_engine::{EngineOptions, ExecutorLimits, testing::HashExecutor};
+use sostenuto_server::{ApiKeys, ServerConfig};
 use sostenuto_tokenizer::Tokenizer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -110,6 +111,28 @@ async fn disconnects_at_any_byte_give_everything_back() {
     let ended = stats.totals.finished + stats.totals.cancelled;
     assert_eq!(ended, stats.accepted, "every accepted request ended: {stats:?}");
     assert_eq!(server.chat(request(1, false, 6)).await.status, 200);
+    server.stop().await;
+}
+
+/// CVE-2025-46570: who asked before could be told from others' times.
+#[tokio::test]
+async fn prefixes_are_shared_by_requests_with_the_same_key_alone() {
+    let keys = ["a-key-of-the-first", "a-key-of-the-second"];
+    let config = ServerConfig {
+        api_keys: ApiKeys::parse(&keys.join("\n"), "test").unwrap(),
+        ..ServerConfig::default()
+    };
+    let server = TestServer::with(hashing(), config, EngineOptions::default()).await;
+    let mut cached = Vec::new();
+    for key in [keys[0], keys[0], keys[1], keys[1]] {
+        let body = request(1, false, 2).to_string();
+        let with_key = format!("x-api-key: {key}\r\ncontent-type:");
+        let bytes = String::from_utf8(post_bytes(CHAT, "application/json", body.as_bytes())).unwrap();
+        let answer = server.raw(bytes.replacen("content-type:", &with_key, 1).as_bytes()).await;
+        let usage = answer.json()["usage"].clone();
+        cached.push(usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 0);
+    }
+    assert_eq!(cached, [false, true, false, true]);
     server.stop().await;
 }
 
