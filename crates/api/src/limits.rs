@@ -39,6 +39,7 @@ limits! {
     BODY_BYTES: "body_bytes", 4 * 1024 * 1024, "bytes", 413, "request_too_large", "The request body.";
     BODY_SECONDS: "body_seconds", 30, "seconds", 408, "request_timeout", "From the end of the header to the end of the body.";
     WRITE_STALL_SECONDS: "write_stall_seconds", 30, "seconds", 0, "", "A client that reads nothing while there is something to send.";
+    STREAM_BACKLOG_TOKENS: "stream_backlog_tokens", 8_192, "tokens", 0, "slow_reader", "Tokens of an answer that its reader has yet to take; beyond it the stream ends with the error `slow_reader`.";
     JSON_DEPTH: "json_depth", 64, "levels of nesting", 400, "json_too_deep", "Nesting of arrays and objects in the body.";
     MESSAGES: "messages", 4_096, "messages", 400, "array_above_max_length", "Messages of a request.";
     CONTENT_PARTS: "content_parts", 4_096, "parts", 400, "array_above_max_length", "Parts of one message's content.";
@@ -110,6 +111,8 @@ ranges! {
     REPETITION_PENALTY: "repetition_penalty", above 0.0, 2.0, real, "1";
     LOGIT_BIAS_VALUE: "logit_bias value", from -100.0, 100.0, real, "0";
     TOP_LOGPROBS: "top_logprobs", from 0.0, 20.0, whole, "0";
+    PRIORITY: "priority", from -1000.0, 1000.0, whole, "0";
+    TIMEOUT: "timeout", above 0.0, 86400.0, real, "none";
 }
 
 impl Range {

@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use clap::Args;
-use sostenuto_engine::Engine;
 use sostenuto_engine::remote::EngineEnd;
+use sostenuto_engine::{Engine, EngineOptions};
 
 use crate::error::CliError;
 use crate::load::{Loaded, Source};
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &EngineArgs) -> Result<(), CliError> {
     }
     let queue = EngineEnd::options(facts.limits.max_sequences, facts.limits.max_context);
     let options = EngineOptions {
-        max_queued_requests: queue.max_queued_requests,
+        max_queued_requests: queue.max_queued_requests.max(args.serve.queue + facts.limits.max_sequences + 1),
         max_queued_prompt_tokens: queue.max_queued_prompt_tokens,
         ..args.serve.model.engine_options()
     };

@@ -23,7 +23,7 @@ pub(crate) struct LocalServer {
 impl LocalServer {
     /// Loads the model and listens.
     pub(crate) fn start(args: &ModelArgs) -> Result<LocalServer, CliError> {
-        let serving = Serving::start(args, None, &[], None)?;
+        let serving = Serving::start(args, None, &[], None, args.engine_options())?;
         let engine = serving.engine.clone();
         eprintln!(
             "Loaded {}; {} of memory planned.",

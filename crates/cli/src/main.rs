@@ -6,12 +6,14 @@
 mod backend;
 mod bench;
 mod chat;
+mod client;
 mod date;
 mod debug;
 mod demo;
 #[cfg(unix)]
 mod engine;
 mod error;
+mod files;
 mod generate;
 mod hash;
 mod inspect;
@@ -53,7 +55,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Say what a model takes on a device and how fast it should be; needs no weights.
     Plan(plan::PlanArgs),
-    /// Measure speed against this machine's memory.
+    /// Measure speed: of a model on this machine, or of a server under load.
     Bench(bench::BenchArgs),
     /// Write a checkpoint with random weights.
     Synth(synth::SynthArgs),

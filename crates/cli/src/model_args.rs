@@ -211,7 +211,7 @@ pub(crate) fn parse_snapshots(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_sequences(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_sequences(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(count @ 1..=256) => Ok(count),
         Ok(_) => Err("expected 1 to 256".to_owned()),

@@ -95,14 +95,16 @@ fn colour_wanted() -> bool {
 
 /// A bar of bytes on standard error where that is a terminal.
 pub(crate) fn byte_progress_bar() -> ProgressBar {
+    progress_bar(0, "{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}")
+}
+
+/// A bar in the form of `template` on standard error where that is a terminal.
+pub(crate) fn progress_bar(length: u64, template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template(
-        "{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}",
-    )
-    .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style)
 }
 
 /// A plan's rows, without empty ones, and their sum.

@@ -12,18 +12,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use sostenuto_engine::{EngineClient, EngineState, ShutdownMode};
+use sostenuto_engine::{EngineClient, EngineOptions, EngineState, MAX_QUEUED_REQUESTS, ShutdownMode};
 use sostenuto_server::{ApiKeys, AppState, DEFAULT_PORT, Server, ServerConfig, ServerError};
 use tracing_subscriber::EnvFilter;
 
 use self::signals::Signals;
 use crate::date::Date;
 use crate::error::CliError;
+use crate::files;
 use crate::model_args::ModelArgs;
 use crate::serving::{Facts, Serving};
 
 /// Pause between two looks at an engine that starts.
 const START_TICK: Duration = Duration::from_millis(20);
+
+/// Longest queue that can be asked for, in requests.
+const MAX_QUEUE: usize = 1 << 16;
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -58,6 +62,9 @@ pub(crate) struct ServeArgs {
     /// Replace an engine process that makes no progress for this long; a step may always take 20 times what it should.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     watchdog_seconds: u32,
+    /// Requests that may wait to run; further ones are refused until there is room.
+    #[arg(long, value_name = "N", default_value_t = MAX_QUEUED_REQUESTS, value_parser = parse_queue)]
+    pub(crate) queue: usize,
     /// Log every request; twice for more. RUST_LOG overrides it.
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -70,6 +77,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), CliError> {
     start_log(args.verbose);
     let config = server_config(args)?;
     check_address(&config)?;
+    files::allow_many();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     banner::loading(args.model.model.as_deref())?;
     let Started { state, engine, announcement } = start_engine(args)?;
@@ -109,7 +117,9 @@ fn start_engine(args: &ServeArgs) -> Result<Started, CliError> {
 
 /// Everything in this process: a failure of the engine ends the server.
 fn load_here(args: &ServeArgs) -> Result<Started, CliError> {
-    let serving = Serving::start(&args.model, args.name.as_deref(), &args.alias, args.date.as_ref())?;
+    let options = EngineOptions { max_queued_requests: args.queue, ..args.model.engine_options() };
+    let serving =
+        Serving::start(&args.model, args.name.as_deref(), &args.alias, args.date.as_ref(), options)?;
     let Serving { state, facts, engine } = serving;
     let (name, is_demo) = (facts.name.clone(), facts.is_demo);
     let announcement = Announcement { facts: Some(facts), name, is_demo };
@@ -180,6 +190,13 @@ async fn announce_and_watch(
     let _ = tokio::task::spawn_blocking(move || ending.join()).await?;
     eprintln!("sostenuto: the engine ended; no request can be answered any more");
     Ok(())
+}
+
+fn parse_queue(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_QUEUE) => Ok(count),
+        _ => Err(format!("{text:?} is not a number from 1 to {MAX_QUEUE}")),
+    }
 }
 
 fn server_config(args: &ServeArgs) -> Result<ServerConfig, CliError> {

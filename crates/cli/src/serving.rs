@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use sostenuto_engine::{
-    Engine, EngineClient, EngineHandle, Event, GenerateRequest, SamplingParams,
+    Engine, EngineClient, EngineHandle, EngineOptions, Event, GenerateRequest, SamplingParams,
 };
 use sostenuto_formats::summary::Parameters;
 use sostenuto_formats::{Checkpoint, Layout, LoadedAs};
@@ -56,19 +56,20 @@ pub(crate) struct Facts {
 }
 
 impl Serving {
-    /// Loads the model and starts its engine. `name` and `aliases` are what requests may call it.
+    /// Loads the model and starts its engine with `options`. `name` and `aliases` are what requests may call it.
     pub(crate) fn start(
         args: &ModelArgs,
         name: Option<&str>,
         aliases: &[String],
         date: Option<&Date>,
+        options: EngineOptions,
     ) -> Result<Serving, CliError> {
         let source = Source::find(args)?;
         let limits = args.serving_limits(source.config())?;
         let loaded = source.load(args, &limits)?;
         let description = Description::of(&source, &loaded.checkpoint, limits, args, name, aliases)?;
         let facts = Facts::of(&source, &loaded, args.mode, name)?;
-        let engine = Engine::start(loaded.model, args.engine_options())?;
+        let engine = Engine::start(loaded.model, options)?;
         prove(&engine)?;
         Ok(Serving { state: description.app_state(Arc::new(engine.clone()), date), facts, engine })
     }

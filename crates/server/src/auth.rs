@@ -66,21 +66,32 @@ impl ApiKeys {
         self.digests.is_empty()
     }
 
-    /// Whether the request carries one of the keys, as `Authorization: Bearer …` or `x-api-key`.
-    pub(crate) fn admit(&self, headers: &HeaderMap) -> bool {
+    /// Which of the keys the request carries, as `Authorization: Bearer …` or `x-api-key`; none if it must carry one
+    /// and does not. Where there are no keys, all requests are of the same [`KeyId`].
+    pub(crate) fn identify(&self, headers: &HeaderMap) -> Option<KeyId> {
+        if self.is_empty() {
+            return Some(KeyId::default());
+        }
         let bearer = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
         let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, key)| key);
         let plain = headers.get("x-api-key").map(|value| value.as_bytes());
-        self.is_empty() || [bearer, plain].into_iter().flatten().any(|key| self.contains(key.trim_ascii()))
+        [bearer, plain].into_iter().flatten().find_map(|key| self.find(key.trim_ascii()))
     }
 
     /// Takes the same time whichever key it is, and whether or not it is one.
-    fn contains(&self, key: &[u8]) -> bool {
+    fn find(&self, key: &[u8]) -> Option<KeyId> {
         let digest: [u8; 32] = Sha256::digest(key).into();
         let hit = self.digests.iter().fold(Choice::from(0), |hit, known| hit | known.ct_eq(&digest));
-        hit.into()
+        bool::from(hit).then(|| {
+            let (head, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
+            KeyId(u64::from_le_bytes(*head))
+        })
     }
 }
+
+/// Tells the holders of keys apart: the first bytes of the key's hash, 0 where no key is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeyId(pub(crate) u64);
 
 impl fmt::Debug for ApiKeys {
     /// Shows how many there are, never what they are.
@@ -95,12 +106,27 @@ mod tests {
 
     const KEY: &str = "correct-horse-battery";
 
-    fn admitted(name: &'static str, value: &str) -> bool {
+    fn identified(name: &'static str, value: &str) -> Option<KeyId> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
         ApiKeys::parse(&format!("# mine\n\nanother-long-enough-key\n  {KEY} \n"), "test")
             .unwrap()
-            .admit(&headers)
+            .identify(&headers)
+    }
+
+    fn admitted(name: &'static str, value: &str) -> bool {
+        identified(name, value).is_some()
+    }
+
+    #[test]
+    fn holders_are_told_apart_by_their_keys_alone() {
+        let mine = identified("x-api-key", KEY).unwrap();
+        assert_eq!(identified("authorization", &format!("Bearer {KEY}")), Some(mine));
+        let other = identified("x-api-key", "another-long-enough-key").unwrap();
+        assert!(mine != other && mine != KeyId::default() && other != KeyId::default());
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", KEY.parse().unwrap());
+        assert_eq!(ApiKeys::default().identify(&headers), Some(KeyId::default()), "nobody asks for a key");
     }
 
     #[test]

@@ -37,6 +37,7 @@ use self::{
 };
 use crate::{
     app::App,
+    auth::KeyId,
     clock::utc_date,
     error::ApiError,
     http::{RequestName, read_json_body},
@@ -59,6 +60,7 @@ struct Prepared {
     request: ValidChatRequest,
     prompt: Vec<u32>,
     names: Arc<ToolNames>,
+    key: KeyId,
 }
 
 /// The handler.
@@ -73,9 +75,10 @@ pub(crate) async fn chat_completions(
 async fn answer(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     app.check_open()?;
     let name = request.extensions().get::<RequestName>().cloned();
+    let key = request.extensions().get::<KeyId>().copied().unwrap_or_default();
     let body = read_json_body(request, app.deadlines.body).await?;
     let arrived = Instant::now();
-    let prepared = prepare(app, body).await?;
+    let prepared = prepare(app, body, key).await?;
     let (n, with_logprobs) = (prepared.request.n, prepared.request.logprobs.is_some());
     let (stream, include_usage) = (prepared.request.stream, prepared.request.include_usage);
     let identity = app.identity();
@@ -98,16 +101,16 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<Response, ApiError> 
 }
 
 /// Reads, checks and renders a request.
-async fn prepare(app: &Arc<App>, body: Vec<u8>) -> Result<Prepared, ApiError> {
+async fn prepare(app: &Arc<App>, body: Vec<u8>, key: KeyId) -> Result<Prepared, ApiError> {
     if body.len() <= INLINE_BODY_BYTES {
-        return prepare_now(app, &body);
+        return prepare_now(app, &body, key);
     }
     let app = Arc::clone(app);
-    let prepared = tokio::task::spawn_blocking(move || prepare_now(&app, &body)).await;
+    let prepared = tokio::task::spawn_blocking(move || prepare_now(&app, &body, key)).await;
     prepared.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-fn prepare_now(app: &App, body: &[u8]) -> Result<Prepared, ApiError> {
+fn prepare_now(app: &App, body: &[u8], key: KeyId) -> Result<Prepared, ApiError> {
     let request = ChatRequest::from_json(body)?.validate()?;
     if let Some(name) = &request.model {
         app.check_model(name)?;
@@ -124,12 +127,12 @@ fn prepare_now(app: &App, body: &[u8]) -> Result<Prepared, ApiError> {
         .harmony
         .render(&conversation, &RenderOptions { keep_analysis: true })
         .expect("every tool message has a name and every content its place");
-    Ok(Prepared { request, prompt, names: Arc::new(names) })
+    Ok(Prepared { request, prompt, names: Arc::new(names), key })
 }
 
 /// Submits the sequences of a request.
 fn start(app: &App, prepared: Prepared, arrived: Instant) -> Result<Generation, ApiError> {
-    let Prepared { request, prompt, names } = prepared;
+    let Prepared { request, prompt, names, key } = prepared;
     // A tool that is not shown can't be called.
     let callable = match request.tool_choice {
         ToolChoice::None => Arc::default(),
@@ -151,9 +154,10 @@ fn start(app: &App, prepared: Prepared, arrived: Instant) -> Result<Generation, 
         stop_token_ids: app.harmony.stop_ids().to_vec(),
         sampling: sampling(request.sampling, &app.sampling, || app.ids.number()),
         logprobs: request.logprobs,
-        key: 0,
-        priority: 0,
-        timeout: None,
+        key: key.0,
+        // Lower runs earlier in requests, higher in the engine.
+        priority: -request.priority,
+        timeout: request.timeout,
     };
     let answers = &app.metrics.answers;
     let generation = Generation::start(&app.engine, generate, turns, answers, arrived)?;

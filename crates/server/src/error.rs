@@ -1,6 +1,6 @@
 //! What can go wrong: at the start ([`ServerError`]) and with one request ([`ApiError`]).
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::{
     Json,
@@ -10,8 +10,9 @@ use axum::{
 use sostenuto_api::{ErrorBody, ErrorType, ValidationError, limits};
 use sostenuto_engine::SubmitError;
 
-/// Seconds that a client refused for lack of room is asked to wait.
-pub(crate) const RETRY_AFTER_SECONDS: &str = "1";
+/// Time after which a client may try again that came while the model loads, or during shutdown, when another server may
+/// answer.
+pub(crate) const STATE_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,14 +81,21 @@ pub(crate) enum ApiError {
     ContextExceeded { prompt_tokens: usize, max_prompt_tokens: usize },
     #[error("{0}")]
     Refused(String),
-    #[error("the server has no room for another request now ({0}); try again later")]
-    Overloaded(String),
+    #[error("the server has no room for another request now ({reason}); try again later")]
+    Overloaded { reason: String, retry_after: Duration },
     #[error("the model is being loaded; try again later")]
     Starting,
     #[error("the server is shutting down")]
     ShuttingDown,
+    #[error("the answer was not complete within the request's timeout")]
+    DeadlineExceeded,
     #[error("the engine failed: {0}")]
     Engine(String),
+    #[error(
+        "the answer was stopped: its reader fell more than {} tokens behind",
+        limits::STREAM_BACKLOG_TOKENS.max
+    )]
+    SlowReader,
     #[error("{method} {path} does not exist; see GET / for what does")]
     NotFound { method: String, path: String },
     #[error("{path} does not take {method}")]
@@ -123,10 +131,16 @@ impl ApiError {
                 (StatusCode::BAD_REQUEST, InvalidRequest, Some("messages"), "context_length_exceeded")
             }
             Self::Refused(_) => (StatusCode::BAD_REQUEST, InvalidRequest, None, "invalid_value"),
-            Self::Overloaded(_) => (StatusCode::TOO_MANY_REQUESTS, RateLimit, None, "rate_limit_exceeded"),
+            Self::Overloaded { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, RateLimit, None, "rate_limit_exceeded")
+            }
             Self::Starting => (StatusCode::SERVICE_UNAVAILABLE, Server, None, "starting"),
             Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, Server, None, "shutting_down"),
+            Self::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, Server, None, "deadline_exceeded"),
             Self::Engine(_) => (StatusCode::INTERNAL_SERVER_ERROR, Server, None, "engine_error"),
+            Self::SlowReader => {
+                (StatusCode::REQUEST_TIMEOUT, InvalidRequest, None, limits::STREAM_BACKLOG_TOKENS.code)
+            }
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, InvalidRequest, None, "not_found"),
             Self::MethodNotAllowed { .. } => {
                 (StatusCode::METHOD_NOT_ALLOWED, InvalidRequest, None, "method_not_allowed")
@@ -162,7 +176,9 @@ impl ApiError {
 impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         match error {
-            SubmitError::QueueFull { .. } => Self::Overloaded(error.to_string()),
+            SubmitError::QueueFull { retry_after, .. } => {
+                Self::Overloaded { reason: error.to_string(), retry_after }
+            }
             SubmitError::PromptTooLong { prompt_tokens, max_prompt_tokens } => {
                 Self::ContextExceeded { prompt_tokens, max_prompt_tokens }
             }
@@ -184,8 +200,11 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         match self {
-            Self::Overloaded(_) | Self::Starting | Self::ShuttingDown => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            Self::Overloaded { retry_after, .. } => {
+                headers.insert(header::RETRY_AFTER, whole_seconds(retry_after));
+            }
+            Self::Starting | Self::ShuttingDown => {
+                headers.insert(header::RETRY_AFTER, whole_seconds(STATE_RETRY));
             }
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -193,5 +212,23 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+/// At least the time given, and at least a second.
+pub(crate) fn whole_seconds(time: Duration) -> HeaderValue {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    HeaderValue::from(seconds.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_to_wait_is_rounded_up_to_a_whole_second() {
+        for (ms, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (600_000, "600")] {
+            assert_eq!(whole_seconds(Duration::from_millis(ms)), seconds, "{ms}");
+        }
     }
 }

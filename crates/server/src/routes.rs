@@ -18,7 +18,7 @@ use crate::{
     ServerConfig,
     app::App,
     chat::chat_completions,
-    error::{ApiError, RETRY_AFTER_SECONDS},
+    error::{ApiError, STATE_RETRY, whole_seconds},
     http::{Gate, gate, log},
     metrics::CONTENT_TYPE,
 };
@@ -75,7 +75,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     match state {
         EngineState::Ready => report(&app, &state, StatusCode::OK),
         _ => {
-            let retry_after = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
+            let retry_after = [(header::RETRY_AFTER, whole_seconds(STATE_RETRY))];
             (retry_after, report(&app, &state, StatusCode::SERVICE_UNAVAILABLE)).into_response()
         }
     }

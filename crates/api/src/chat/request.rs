@@ -67,6 +67,10 @@ pub struct ChatRequest {
     pub logprobs: Option<bool>,
     /// Number of alternatives per token.
     pub top_logprobs: Option<Number>,
+    /// Lower runs earlier (vLLM's field).
+    pub priority: Option<Number>,
+    /// Seconds after which the request is given up (LiteLLM's field).
+    pub timeout: Option<f64>,
     /// `{"type":"text"}`; other types are refused until structured output exists.
     pub response_format: Option<Value>,
     /// Deprecated form of `tools`, refused.

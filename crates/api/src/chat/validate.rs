@@ -1,6 +1,6 @@
 //! From [`ChatRequest`] to [`ValidChatRequest`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Number;
 
@@ -12,8 +12,9 @@ use super::{
 use crate::{
     ValidationError,
     limits::{
-        FREQUENCY_PENALTY, LOGIT_BIAS, LOGIT_BIAS_VALUE, MAX_TOKENS, MIN_P, N, PRESENCE_PENALTY,
-        REPETITION_PENALTY, Range, STOP_STRING_BYTES, STOP_STRINGS, TEMPERATURE, TOP_K, TOP_LOGPROBS, TOP_P,
+        FREQUENCY_PENALTY, LOGIT_BIAS, LOGIT_BIAS_VALUE, MAX_TOKENS, MIN_P, N, PRESENCE_PENALTY, PRIORITY,
+        REPETITION_PENALTY, Range, STOP_STRING_BYTES, STOP_STRINGS, TEMPERATURE, TIMEOUT, TOP_K,
+        TOP_LOGPROBS, TOP_P,
     },
 };
 
@@ -48,6 +49,10 @@ pub struct ValidChatRequest {
     pub n: usize,
     /// Alternatives per token (0 to 20) when log probabilities are wanted.
     pub logprobs: Option<u8>,
+    /// Lower runs earlier; 0 is normal.
+    pub priority: i32,
+    /// Time from its arrival after which the request is given up.
+    pub timeout: Option<Duration>,
     /// Sampling.
     pub sampling: ValidSampling,
 }
@@ -122,6 +127,8 @@ impl ChatRequest {
             stop: validate_stop(self.stop)?,
             n: whole("n", self.n.as_ref(), &N)?.unwrap_or(1) as usize,
             logprobs,
+            priority: whole("priority", self.priority.as_ref(), &PRIORITY)?.unwrap_or(0) as i32,
+            timeout: self.timeout.map(validate_timeout).transpose()?,
             sampling,
         })
     }
@@ -191,6 +198,13 @@ fn whole(param: &str, value: Option<&Number>, range: &Range) -> Result<Option<i6
     match value.as_f64().filter(|value| range.contains(*value)) {
         Some(value) => Ok(Some(value as i64)),
         None => Err(ValidationError::value(param, range.rule(), value)),
+    }
+}
+
+fn validate_timeout(seconds: f64) -> Result<Duration, ValidationError> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(timeout) if TIMEOUT.contains(seconds) => Ok(timeout),
+        _ => Err(ValidationError::value("timeout", TIMEOUT.rule(), seconds)),
     }
 }
 

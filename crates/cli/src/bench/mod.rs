@@ -1,12 +1,15 @@
-//! `sostenuto bench`: how fast a model runs here, against what this machine's memory allows.
+//! `sostenuto bench`: how fast a model runs here, against what this machine's memory allows; and servers under load.
 
 pub(crate) mod bandwidth;
 mod report;
+pub(crate) mod serve;
+mod stress;
+mod target;
 pub(crate) mod traffic;
 
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use sostenuto_model::Model;
 use sostenuto_ops::KV_BLOCK_SLOTS;
 
@@ -29,7 +32,25 @@ const MAX_DECODE_TOKENS: u16 = 256;
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: Option<BenchCommand>,
+    #[command(flatten)]
+    solo: SoloArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Put a load on a server, ours or another that is OpenAI-compatible, and measure its answers.
+    Serve(Box<serve::BenchServeArgs>),
+    /// Try to break a server of ours, and say whether it held.
+    Stress(Box<stress::StressArgs>),
+}
+
+/// Arguments of `bench` without a subcommand: one sequence at a time, without a server.
+#[derive(Debug, Args)]
+struct SoloArgs {
     /// Lengths of prompts to prefill, in tokens.
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "128,512")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
@@ -58,6 +79,14 @@ pub(crate) struct BenchArgs {
 
 /// Measures and reports.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
+    match &args.what {
+        Some(BenchCommand::Serve(args)) => serve::run(args),
+        Some(BenchCommand::Stress(args)) => stress::run(args),
+        None => run_solo(&args.solo),
+    }
+}
+
+fn run_solo(args: &SoloArgs) -> Result<(), CliError> {
     let source = Source::find(&args.model)?;
     let needed = needed_context(args);
     let longest = source.config().max_position_embeddings;
@@ -82,7 +111,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
         .write(args.json)
 }
 
-fn needed_context(args: &BenchArgs) -> usize {
+fn needed_context(args: &SoloArgs) -> usize {
     let prompt = args.prompt.iter().max().map_or(0, |len| *len as usize);
     let decode = args.context.iter().max().map_or(0, |len| *len as usize + usize::from(args.decode));
     prompt.max(decode).max(HASH_PROMPT_TOKENS)
@@ -98,7 +127,7 @@ fn logits_hash(model: &mut Model) -> Result<String, CliError> {
     Ok(hash.hex())
 }
 
-fn prefill(model: &mut Model, args: &BenchArgs, len: usize) -> Result<PrefillResult, CliError> {
+fn prefill(model: &mut Model, args: &SoloArgs, len: usize) -> Result<PrefillResult, CliError> {
     let ids = random_ids(args.seed, len, model.config().vocab_size);
     let mut rates = Vec::with_capacity(usize::from(args.reps));
     for _ in 0..args.reps {
@@ -111,7 +140,7 @@ fn prefill(model: &mut Model, args: &BenchArgs, len: usize) -> Result<PrefillRes
 
 fn decode(
     model: &mut Model,
-    args: &BenchArgs,
+    args: &SoloArgs,
     context: usize,
     bandwidth: f64,
 ) -> Result<DecodeResult, CliError> {

@@ -1,10 +1,8 @@
 //! `sostenuto chat`: a conversation in the terminal, over HTTP.
 
-mod client;
 mod command;
 mod conversation;
 mod printer;
-mod sse;
 mod turn;
 
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -15,20 +13,16 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tokio::runtime::Runtime;
 
-use self::client::{Client, ClientError};
 pub(crate) use self::command::Effort;
 use self::command::Line;
 use self::conversation::{Conversation, Settings};
 pub(crate) use self::printer::AnswerPrinter;
 use self::turn::{Ending, Turn};
+use crate::client::{API_KEY_VARIABLE, Client, ClientError, DEFAULT_URL, read_api_key};
 use crate::error::CliError;
 use crate::local_server::LocalServer;
 use crate::model_args::ModelArgs;
 use crate::output::{Style, printable};
-
-const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-/// Environment variable with the key that the server wants.
-const API_KEY_VARIABLE: &str = "SOSTENUTO_API_KEY";
 
 /// Arguments of `chat`.
 #[derive(Debug, Args)]
@@ -62,7 +56,7 @@ pub(crate) struct ChatArgs {
 pub(crate) fn run(args: &ChatArgs) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (client, local_server) = connect(args, &runtime)?;
-    let model = runtime.block_on(model_name(&client))?;
+    let model = runtime.block_on(client.model_name())?;
     let settings = Settings {
         model,
         system: args.system.clone(),
@@ -82,13 +76,13 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), CliError> {
 
 /// The server that was asked for, else the one on the default port, else one of our own.
 fn connect(args: &ChatArgs, runtime: &Runtime) -> Result<(Client, Option<LocalServer>), CliError> {
-    let api_key = read_api_key(args)?;
+    let api_key = read_api_key(args.api_key_file.as_deref())?;
     if let Some(url) = &args.url {
         return Ok((Client::new(url, api_key)?, None));
     }
     if args.model.model.is_none() {
         let client = Client::new(DEFAULT_URL, api_key)?;
-        match runtime.block_on(model_name(&client)) {
+        match runtime.block_on(client.model_name()) {
             Ok(_) => return Ok((client, None)),
             Err(ClientError::Connect { .. }) => {}
             Err(error @ ClientError::Refused { .. }) => {
@@ -102,30 +96,6 @@ fn connect(args: &ChatArgs, runtime: &Runtime) -> Result<(Client, Option<LocalSe
     }
     let server = LocalServer::start(&args.model)?;
     Ok((Client::new(&server.url(), None)?, Some(server)))
-}
-
-fn read_api_key(args: &ChatArgs) -> Result<Option<String>, CliError> {
-    match &args.api_key_file {
-        Some(path) => {
-            let key = std::fs::read_to_string(path).map_err(|error| {
-                CliError::new(format!("cannot read the API key in {}: {error}", path.display()))
-            })?;
-            Ok(key
-                .lines()
-                .map(str::trim)
-                .find(|line| !line.is_empty() && !line.starts_with('#'))
-                .map(str::to_owned))
-        }
-        None => Ok(std::env::var(API_KEY_VARIABLE).ok().filter(|key| !key.is_empty())),
-    }
-}
-
-async fn model_name(client: &Client) -> Result<String, ClientError> {
-    let models = client.get_json("/v1/models").await?;
-    models["data"][0]["id"]
-        .as_str()
-        .map(str::to_owned)
-        .ok_or_else(|| ClientError::Unexpected(format!("{}/v1/models lists no model", client.url())))
 }
 
 struct Chat {

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::client::{Client, ClientError, EventStream, error_message};
 use super::printer::AnswerPrinter;
+use crate::client::{CHAT_PATH, Client, ClientError, EventStream, error_message};
 use crate::error::CliError;
 
 /// How a turn ended.
@@ -50,7 +50,7 @@ pub(crate) async fn ask<W: Write>(
     let mut stop = pin!(stop);
     let mut reader = TurnReader::new(printer);
     let mut stream = tokio::select! {
-        stream = client.post_events("/v1/chat/completions", request) => stream?,
+        stream = client.post_events(CHAT_PATH, request) => stream?,
         () = &mut stop => return reader.end(Ending::Stopped),
     };
     loop {

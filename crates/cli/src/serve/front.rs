@@ -40,7 +40,7 @@ pub(super) fn start(args: &ServeArgs) -> Result<Started, CliError> {
     let least = Duration::from_secs(args.watchdog_seconds.into());
     let defaults = WatchdogOptions::default();
     let watchdog = WatchdogOptions { least, unmeasured: defaults.unmeasured.max(least) };
-    let options = FrontOptions { watchdog, ..FrontOptions::default() };
+    let options = FrontOptions { watchdog, max_queued_requests: args.queue, ..FrontOptions::default() };
     let engine: Arc<dyn EngineClient> = Arc::new(RemoteEngine::start(options, launch)?);
     let state = description.app_state(Arc::clone(&engine), args.date.as_ref());
     Ok(Started { state, engine, announcement })

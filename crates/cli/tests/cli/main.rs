@@ -3,6 +3,7 @@
 mod chat;
 mod checkpoint;
 mod debug;
+mod load;
 mod malformed;
 mod plan;
 mod serve;

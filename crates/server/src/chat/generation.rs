@@ -2,16 +2,22 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Instant,
 };
 
-use sostenuto_api::chat::{FinishReason, Usage};
+use sostenuto_api::{
+    chat::{FinishReason, Usage},
+    limits::STREAM_BACKLOG_TOKENS,
+};
 use sostenuto_engine::{
     EngineClient, Event, FinishReason as EngineFinish, GenerateRequest, RequestId, SinkClosed, SubmitError,
 };
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::turn::{Delta, Turn};
 use crate::{
@@ -36,6 +42,8 @@ pub(crate) enum Update {
 /// A request in progress. Dropping it cancels what still runs.
 pub(crate) struct Generation {
     receiver: mpsc::Receiver<Arrival>,
+    /// An event found no room, so its sequence was given up.
+    overflowed: Arc<AtomicBool>,
     answers: Vec<Option<Answer>>,
     updates: VecDeque<Update>,
     usage: Usage,
@@ -79,10 +87,13 @@ impl Generation {
         let prompt_tokens = request.prompt.len();
         let rules = engine.rules().ok_or(SubmitError::Starting)?;
         let room = rules.sequence_capacity.saturating_sub(prompt_tokens).min(request.max_tokens);
-        // Large enough that it is never full: the engine does not wait, and drops a reader that can't take an event.
-        let (sender, receiver) = mpsc::channel(turns.len() * (room + EVENTS_BESIDE_TOKENS));
+        let backlog = room.min(STREAM_BACKLOG_TOKENS.max as usize) + EVENTS_BESIDE_TOKENS;
+        // The engine does not wait: where an event finds no room, its sequence is given up.
+        let (sender, receiver) = mpsc::channel(turns.len() * backlog);
+        let overflowed = Arc::new(AtomicBool::new(false));
         let mut generation = Generation {
             receiver,
+            overflowed: Arc::clone(&overflowed),
             answers: Vec::with_capacity(turns.len()),
             updates: VecDeque::new(),
             usage: Usage { prompt_tokens, ..Usage::default() },
@@ -92,9 +103,12 @@ impl Generation {
         for (index, turn) in turns.into_iter().enumerate() {
             let mut request = request.clone();
             request.sampling.seed = request.sampling.seed.wrapping_add(index as u64);
-            let sender = sender.clone();
+            let (sender, overflowed) = (sender.clone(), Arc::clone(&overflowed));
             let sink = move |event| {
-                sender.try_send(Arrival { index, event, at: Instant::now() }).map_err(|_| SinkClosed)
+                sender.try_send(Arrival { index, event, at: Instant::now() }).map_err(|error| {
+                    overflowed.fetch_or(matches!(error, TrySendError::Full(_)), Ordering::Relaxed);
+                    SinkClosed
+                })
             };
             let request = match engine.submit(request, Box::new(sink)) {
                 Ok(request) => request,
@@ -126,6 +140,9 @@ impl Generation {
             match self.receiver.poll_recv(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(arrival)) => self.take_arrival(arrival),
+                Poll::Ready(None) if self.overflowed.load(Ordering::Relaxed) => {
+                    self.fail(ApiError::SlowReader);
+                }
                 Poll::Ready(None) => self.fail(ApiError::Engine("it ended without an answer".to_owned())),
             }
         }
@@ -150,7 +167,12 @@ impl Generation {
         let Arrival { index, event, at } = arrival;
         let Some(answer) = &mut self.answers[index] else { return };
         match event {
-            Event::Started { .. } => answer.timeline.start(at),
+            Event::Started { cached_tokens, .. } => {
+                answer.timeline.start(at);
+                // Of several answers to one prompt, those that start later find what the first one computed.
+                let cached = &mut self.usage.prompt_tokens_details.cached_tokens;
+                *cached = if index == 0 { cached_tokens } else { *cached };
+            }
             Event::Token(token) => {
                 answer.timeline.token(at);
                 let mut deltas = Vec::new();
@@ -163,9 +185,10 @@ impl Generation {
             Event::Finished { reason: EngineFinish::StopToken(_), .. } => {
                 self.finish(index, FinishReason::Stop, at)
             }
-            Event::Finished { reason: EngineFinish::Length | EngineFinish::Deadline, .. } => {
+            Event::Finished { reason: EngineFinish::Length, .. } => {
                 self.finish(index, FinishReason::Length, at)
             }
+            Event::Finished { reason: EngineFinish::Deadline, .. } => self.fail(ApiError::DeadlineExceeded),
             Event::Finished { reason: EngineFinish::ShuttingDown, .. } => self.fail(ApiError::ShuttingDown),
             Event::Finished { reason: EngineFinish::Cancelled, .. } => {
                 self.fail(ApiError::Engine("the sequence was cancelled".to_owned()));

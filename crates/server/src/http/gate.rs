@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{ServerConfig, error::ApiError};
+use crate::{ServerConfig, auth::KeyId, error::ApiError};
 
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const ALLOWED_HEADERS: &str = "authorization, content-type, x-api-key, x-request-id";
@@ -32,16 +32,16 @@ impl Gate {
         Self { config: config.clone(), beyond_loopback: !config.bind.ip().is_loopback() }
     }
 
-    /// Checks a request and returns the origin that the answer may be shown to, if it has one.
-    fn admit(&self, request: &Request) -> Result<Option<HeaderValue>, ApiError> {
+    /// Checks a request and returns the origin that the answer may be shown to, if it has one, and whose key it bears.
+    fn admit(&self, request: &Request) -> Result<(Option<HeaderValue>, KeyId), ApiError> {
         let headers = request.headers();
         let host = self.check_host(headers, request.uri())?;
         let origin = self.check_origin(headers, &host)?;
         let preflight = *request.method() == Method::OPTIONS && origin.is_some();
-        if needs_key(request.uri().path()) && !preflight && !self.config.api_keys.admit(headers) {
-            return Err(ApiError::Unauthorized);
+        match self.config.api_keys.identify(headers) {
+            None if needs_key(request.uri().path()) && !preflight => Err(ApiError::Unauthorized),
+            key => Ok((origin, key.unwrap_or_default())),
         }
-        Ok(origin)
     }
 
     /// The request's host with its port, lower case.
@@ -110,11 +110,12 @@ fn host_name(host: &str) -> Option<&str> {
 }
 
 /// Middleware: lets a request through or answers it.
-pub(crate) async fn gate(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let origin = match gate.admit(&request) {
-        Ok(origin) => origin,
+pub(crate) async fn gate(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+    let (origin, key) = match gate.admit(&request) {
+        Ok(admitted) => admitted,
         Err(error) => return secured(error.into_response(), None),
     };
+    request.extensions_mut().insert(key);
     let preflight = *request.method() == Method::OPTIONS && origin.is_some();
     let response = match preflight {
         true => preflight_response(),
@@ -157,7 +158,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Gate::new(config).admit(&request.body(Body::empty()).unwrap())
+        Gate::new(config).admit(&request.body(Body::empty()).unwrap()).map(|(origin, _)| origin)
     }
 
     fn public() -> ServerConfig {

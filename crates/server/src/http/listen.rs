@@ -1,6 +1,6 @@
 //! The accept loop. hyper is driven directly, since `axum::serve` offers none of these deadlines.
 
-use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -11,7 +11,7 @@ use hyper_util::{
 use prometheus_client::metrics::gauge::Gauge;
 use sostenuto_api::limits;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -21,6 +21,11 @@ use crate::{Deadlines, ServerConfig, ServerError};
 
 /// Pause after an accept that failed, for example for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Bytes that the operating system may hold for a client that does not read. Left to itself it holds megabytes.
+const SEND_BUFFER_BYTES: u32 = 256 * 1024;
+/// Connections that the operating system may hold until they are accepted.
+const ACCEPT_BACKLOG: u32 = 1024;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -37,7 +42,7 @@ impl Listener {
             return Err(ServerError::OpenToTheNetwork { address });
         }
         let failed = |source| ServerError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Listener { listener, address })
     }
@@ -63,6 +68,16 @@ struct Acceptor<'a> {
     /// Shows the number of open connections.
     open: Gauge,
     phase: watch::Sender<Phase>,
+}
+
+/// Like [`TcpListener::bind`], but with a bounded send buffer, which connections inherit.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that is started again gets its address at once.
+    socket.set_reuseaddr(cfg!(unix))?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(ACCEPT_BACKLOG)
 }
 
 /// Serves connections until `shutdown` ends; then lets answers in progress run for `drain`, meanwhile refuses new

@@ -40,12 +40,14 @@ pub(crate) enum AnswerEnd {
     Length,
     /// Nobody wanted it any more, or the server shut down.
     Abort,
+    /// The request's time was over.
+    Deadline,
     /// By a failure.
     Error,
 }
 
 impl AnswerEnd {
-    const ALL: [AnswerEnd; 4] = [Self::Stop, Self::Length, Self::Abort, Self::Error];
+    const ALL: [AnswerEnd; 5] = [Self::Stop, Self::Length, Self::Abort, Self::Deadline, Self::Error];
 
     /// The end that clients are told.
     pub(crate) fn of(reason: FinishReason) -> AnswerEnd {
@@ -58,17 +60,19 @@ impl AnswerEnd {
     /// The end by an error.
     pub(crate) fn of_error(error: &ApiError) -> AnswerEnd {
         match error {
-            ApiError::ShuttingDown => Self::Abort,
+            ApiError::ShuttingDown | ApiError::SlowReader => Self::Abort,
+            ApiError::DeadlineExceeded => Self::Deadline,
             _ => Self::Error,
         }
     }
 
-    /// The value of vLLM's label `finished_reason`.
+    /// The value of the label `finished_reason`: vLLM's, and `deadline`.
     fn name(self) -> &'static str {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
             Self::Abort => "abort",
+            Self::Deadline => "deadline",
             Self::Error => "error",
         }
     }
@@ -108,54 +112,30 @@ impl AnswerMetrics {
         }
         registry.register("vllm:request_success", "Answers by how they ended", success.clone());
         let prompt_tokens = Counter::default();
-        registry.register(
-            "vllm:prompt_tokens",
-            "Prompt tokens of answers that have begun, those from the cache included",
-            prompt_tokens.clone(),
-        );
+        let about = "Prompt tokens of answers that have begun, those from the cache included";
+        registry.register("vllm:prompt_tokens", about, prompt_tokens.clone());
         let mut histogram = |name: &str, about: &str, bounds: &[f64]| {
             let histogram = Histogram::new(bounds.iter().copied());
             registry.register(name, about, histogram.clone());
             histogram
         };
+        let mut seconds = |name: &str, about: &str, bounds: &[f64]| {
+            histogram(&format!("vllm:{name}_seconds"), about, bounds)
+        };
+        let first_token = "From the request's arrival to the first token";
+        let per_token = "Mean time between the tokens of an answer";
+        let whole = "From the request's arrival to the end of the answer";
+        let queue = "From the request's arrival to its start";
         AnswerMetrics {
-            first_token: histogram(
-                "vllm:time_to_first_token_seconds",
-                "From the request's arrival to the first token",
-                &FIRST_TOKEN_SECONDS,
-            ),
-            inter_token: histogram(
-                "vllm:inter_token_latency_seconds",
-                "From one token to the next",
-                &TOKEN_SECONDS,
-            ),
-            time_per_output_token: histogram(
-                "vllm:request_time_per_output_token_seconds",
-                "Mean time between the tokens of an answer",
-                &TOKEN_SECONDS,
-            ),
-            whole: histogram(
-                "vllm:e2e_request_latency_seconds",
-                "From the request's arrival to the end of the answer",
-                &REQUEST_SECONDS,
-            ),
-            queue: histogram(
-                "vllm:request_queue_time_seconds",
-                "From the request's arrival to its start",
-                &REQUEST_SECONDS,
-            ),
-            prefill: histogram(
-                "vllm:request_prefill_time_seconds",
-                "From the start to the first token",
-                &REQUEST_SECONDS,
-            ),
-            decode: histogram(
-                "vllm:request_decode_time_seconds",
-                "From the first token to the last",
-                &REQUEST_SECONDS,
-            ),
-            inference: histogram(
-                "vllm:request_inference_time_seconds",
+            first_token: seconds("time_to_first_token", first_token, &FIRST_TOKEN_SECONDS),
+            inter_token: seconds("inter_token_latency", "From one token to the next", &TOKEN_SECONDS),
+            time_per_output_token: seconds("request_time_per_output_token", per_token, &TOKEN_SECONDS),
+            whole: seconds("e2e_request_latency", whole, &REQUEST_SECONDS),
+            queue: seconds("request_queue_time", queue, &REQUEST_SECONDS),
+            prefill: seconds("request_prefill_time", "From the start to the first token", &REQUEST_SECONDS),
+            decode: seconds("request_decode_time", "From the first token to the last", &REQUEST_SECONDS),
+            inference: seconds(
+                "request_inference_time",
                 "From the start to the last token",
                 &REQUEST_SECONDS,
             ),
@@ -231,12 +211,12 @@ impl Timeline {
         self.tokens += 1;
     }
 
-    /// It is over. Times and token counts of answers that were aborted or failed are not kept.
+    /// It is over. Times and token counts of answers that were cut off or failed are not kept.
     pub(crate) fn end(&mut self, at: Instant, end: AnswerEnd) {
         self.is_over = true;
         let metrics = &self.metrics;
         metrics.success.get_or_create(&EndLabels { finished_reason: end.name() }).inc();
-        if matches!(end, AnswerEnd::Abort | AnswerEnd::Error) {
+        if !matches!(end, AnswerEnd::Stop | AnswerEnd::Length) {
             return;
         }
         metrics.whole.observe(seconds(self.arrived, at));

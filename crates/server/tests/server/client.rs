@@ -213,7 +213,7 @@ pub(crate) async fn read_until(stream: &mut TcpStream, pattern: &str) -> String 
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn parse_answer(bytes: &[u8]) -> Answer {
+pub(crate) fn parse_answer(bytes: &[u8]) -> Answer {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Answer { status: 0, head: String::from_utf8_lossy(bytes).into_owned(), body: String::new() };
     };

@@ -110,12 +110,63 @@ async fn request_beyond_the_queue_is_429_with_retry_after() {
     eventually(|| server.engine.stats().queued == 1).await;
     let refused = server.chat(request(false)).await;
     assert_eq!(refused.error(), (429, "rate_limit_exceeded".into()));
-    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    let retry_after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!(retry_after >= 1, "{refused:?}");
     // Several sequences are accepted as a whole or not at all.
     let mut several = request(false);
     several["n"] = json!(8);
     assert_eq!(server.chat(several).await.status, 429);
     drop((running, queued, gate));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answer_that_takes_longer_than_its_timeout_ends_with_an_error() {
+    let server = TestServer::start(endless()).await;
+    let mut late = request(false);
+    late["timeout"] = json!(0.05);
+    assert_eq!(server.chat(late.clone()).await.error(), (504, "deadline_exceeded".into()));
+    late["stream"] = json!(true);
+    let events = server.chat(late).await.events();
+    assert_eq!(events.last().unwrap()["error"]["code"], "deadline_exceeded");
+    let page = server.get("/metrics").await.body;
+    let counted =
+        "vllm:request_success_total{model_name=\"toy\",engine=\"0\",finished_reason=\"deadline\"} 2";
+    assert!(page.contains(counted), "{page}");
+    server.stop().await;
+}
+
+/// vLLM's field: the lower number runs first.
+#[tokio::test]
+async fn lower_priority_runs_before_those_that_came_earlier() {
+    let (gate, waiting) = mpsc::channel();
+    let executor = Scripted::new(harmony("<|channel|>final<|message|>x<|return|>"))
+        .with_gate(waiting)
+        .with_limits(|limits| limits.max_sequences = 1);
+    let prompt = executor.prompt();
+    let server = TestServer::start(executor).await;
+    let mut connections = vec![begin(&server, false).await];
+    eventually(|| server.engine.stats().running == 1).await;
+    for (accepted, priority) in [(2, 5), (3, -5)] {
+        let mut queued = request(false);
+        queued["priority"] = json!(priority);
+        queued["messages"][0]["content"] = json!("word ".repeat(accepted as usize * 10));
+        connections.push(begin_with(&server, &queued).await);
+        eventually(|| server.engine.stats().accepted == accepted).await;
+    }
+    while server.engine.stats().totals.finished < 2 {
+        let steps = server.engine.stats().totals.steps;
+        gate.send(()).unwrap();
+        eventually(|| server.engine.stats().totals.steps > steps).await;
+    }
+    // The third can't have begun: its first step waits at the gate.
+    let ran = prompt.lock().unwrap().clone();
+    let words = harmony(" word")[0];
+    assert!(
+        ran.iter().filter(|token| **token == words).count() > 25,
+        "the longer one, with the lower number"
+    );
+    drop((connections, gate));
     server.stop().await;
 }
 

@@ -6,5 +6,6 @@ mod demo;
 mod docs;
 mod http;
 mod lifecycle;
+mod load;
 mod metrics;
 mod scripted;

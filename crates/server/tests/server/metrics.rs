@@ -78,9 +78,9 @@ async fn metrics_count_what_was_done() {
     assert_eq!(server.get("/nothing").await.status, 404);
 
     let page = Page::get(&server).await;
-    let ends =
-        ["stop", "length", "abort", "error"].map(|end| page.labelled("vllm:request_success_total", end));
-    assert_eq!(ends, [3.0, 1.0, 0.0, 0.0]);
+    let ends = ["stop", "length", "abort", "deadline", "error"]
+        .map(|end| page.labelled("vllm:request_success_total", end));
+    assert_eq!(ends, [3.0, 1.0, 0.0, 0.0, 0.0]);
     assert_eq!(page.value("vllm:prompt_tokens_total"), 4.0 * prompt_tokens);
     assert_eq!(page.value("vllm:generation_tokens_total"), 3.0 * tokens + 2.0);
     for (name, count) in [

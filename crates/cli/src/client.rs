@@ -1,7 +1,10 @@
-//! A small HTTP/1.1 client for one server: JSON in, JSON or events out. Dropping a response closes its connection,
-//! which is how an answer is cancelled.
+//! A small HTTP/1.1 client for one server: JSON in, JSON, text or events out. Each request has a connection of its
+//! own; dropping a response closes it, which is how an answer is cancelled.
+
+mod sse;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -10,11 +13,18 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::sse::{EventTooLong, SseDecoder};
+use self::sse::{EventTooLong, SseDecoder};
+use crate::error::CliError;
 
+/// Where a server is looked for unless told otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+/// Environment variable with the key that the server wants.
+pub(crate) const API_KEY_VARIABLE: &str = "SOSTENUTO_API_KEY";
+/// Path of chat completions.
+pub(crate) const CHAT_PATH: &str = "/v1/chat/completions";
 /// Time until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a whole answer that is not a stream.
@@ -49,6 +59,8 @@ pub(crate) enum ClientError {
     Refused {
         /// HTTP status.
         status: StatusCode,
+        /// The header `Retry-After`, as sent.
+        retry_after: Option<String>,
         /// The server's message.
         message: String,
     },
@@ -96,9 +108,34 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub(crate) async fn get_json(&self, path: &str) -> Result<Value, ClientError> {
+        parse_json(&self.get(path).await?)
+    }
+
+    /// `GET`, text back.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn get_text(&self, path: &str) -> Result<String, ClientError> {
+        let bytes = self.get(path).await?;
+        String::from_utf8(bytes.into()).map_err(|_| ClientError::Unexpected("it is not UTF-8".to_owned()))
+    }
+
+    /// The name of the first model that the server lists.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn model_name(&self) -> Result<String, ClientError> {
+        let models = self.get_json("/v1/models").await?;
+        models["data"][0]["id"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| ClientError::Unexpected(format!("{}/v1/models lists no model", self.url())))
+    }
+
+    async fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         let exchange = async {
             let mut answer = self.send(Method::GET, path, Bytes::new()).await?;
-            read_json(answer.response.body_mut()).await
+            read_body(answer.response.body_mut()).await
         };
         tokio::time::timeout(JSON_TIMEOUT, exchange).await.unwrap_or_else(|_| {
             Err(ClientError::Connect {
@@ -108,6 +145,15 @@ impl Client {
         })
     }
 
+    /// `POST` of a JSON document, a JSON document back, however long it takes.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        let mut answer = self.send(Method::POST, path, Bytes::from(body.to_string())).await?;
+        parse_json(&read_body(answer.response.body_mut()).await?)
+    }
+
     /// `POST` of a JSON document, a stream of events back.
     ///
     /// # Errors
@@ -115,6 +161,21 @@ impl Client {
     pub(crate) async fn post_events(&self, path: &str, body: &Value) -> Result<EventStream, ClientError> {
         let answer = self.send(Method::POST, path, Bytes::from(body.to_string())).await?;
         Ok(EventStream { answer, decoder: SseDecoder::default(), ready: VecDeque::new() })
+    }
+
+    /// The bytes of a `POST` whose connection ends with the answer, to be sent over [`Client::connect`].
+    pub(crate) fn post_bytes(&self, path: &str, body: &Value) -> Vec<u8> {
+        let body = body.to_string();
+        let key = self.api_key.as_ref().map(|key| format!("authorization: Bearer {key}\r\n"));
+        format!(
+            "POST {}{path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n{}content-length: {}\r\n\
+             connection: close\r\n\r\n{body}",
+            self.base_path,
+            self.authority,
+            key.unwrap_or_default(),
+            body.len()
+        )
+        .into_bytes()
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
@@ -138,16 +199,41 @@ impl Client {
         let mut response = sender.send_request(request).await?;
         if !response.status().is_success() {
             let status = response.status();
-            let message = match read_json(response.body_mut()).await {
+            let retry_after = response.headers().get(header::RETRY_AFTER);
+            let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let document = read_body(response.body_mut()).await.and_then(|bytes| parse_json(&bytes));
+            let message = match document {
                 Ok(document) => error_message(&document),
                 Err(_) => "it does not say why".to_owned(),
             };
-            return Err(ClientError::Refused { status, message });
+            return Err(ClientError::Refused { status, retry_after, message });
         }
         Ok(Answer { response, _connection: connection })
     }
 
-    async fn connect(&self) -> Result<TcpStream, ClientError> {
+    /// A connection for which the operating system keeps about so many bytes that were not read.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`].
+    pub(crate) async fn connect_with_buffer(&self, receive_bytes: u32) -> Result<TcpStream, ClientError> {
+        let connect = async {
+            let mut addresses = tokio::net::lookup_host(&self.authority).await?;
+            let address = addresses.next().ok_or(std::io::ErrorKind::NotFound)?;
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_recv_buffer_size(receive_bytes)?;
+            socket.connect(address).await
+        };
+        connect.await.map_err(|error: std::io::Error| ClientError::Connect {
+            authority: self.authority.clone(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// A connection to the server.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`].
+    pub(crate) async fn connect(&self) -> Result<TcpStream, ClientError> {
         let fail = |reason: String| ClientError::Connect { authority: self.authority.clone(), reason };
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -197,13 +283,27 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn read_json(body: &mut Incoming) -> Result<Value, ClientError> {
-    let bytes = Limited::new(body, MAX_JSON_BYTES)
-        .collect()
-        .await
-        .map_err(|error| ClientError::Unexpected(error.to_string()))?
-        .to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| ClientError::Unexpected(error.to_string()))
+async fn read_body(body: &mut Incoming) -> Result<Bytes, ClientError> {
+    let read = Limited::new(body, MAX_JSON_BYTES).collect().await;
+    Ok(read.map_err(|error| ClientError::Unexpected(error.to_string()))?.to_bytes())
+}
+
+fn parse_json(bytes: &[u8]) -> Result<Value, ClientError> {
+    serde_json::from_slice(bytes).map_err(|error| ClientError::Unexpected(error.to_string()))
+}
+
+/// The first key in `file`, else the one in the environment, if there is one.
+///
+/// # Errors
+/// The file can't be read.
+pub(crate) fn read_api_key(file: Option<&Path>) -> Result<Option<String>, CliError> {
+    let Some(path) = file else {
+        return Ok(std::env::var(API_KEY_VARIABLE).ok().filter(|key| !key.is_empty()));
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::new(format!("cannot read the API key in {}: {error}", path.display())))?;
+    let mut lines = text.lines().map(str::trim);
+    Ok(lines.find(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned))
 }
 
 /// The message of an error object in OpenAI's form.
