@@ -21,7 +21,7 @@ const DEFAULT_SEQUENCES: usize = 4;
 /// The default KV pool holds this many sequences of full length.
 const DEFAULT_FULL_SEQUENCES: usize = 2;
 /// Window snapshots if `--window-snapshots` does not say: a few for each of a dozen conversations.
-const DEFAULT_WINDOW_SNAPSHOTS: usize = 64;
+pub(crate) const DEFAULT_WINDOW_SNAPSHOTS: usize = 64;
 /// Rows of a step at most: how much of a prompt is computed between two tokens of other sequences.
 pub(crate) const MAX_STEP_ROWS: usize = 256;
 /// Rows of a step whose logits are wanted, where logits are all that is wanted.

@@ -18,7 +18,9 @@ use self::roofline::Roofline;
 use crate::error::CliError;
 use crate::load::model_name;
 use crate::memory::largest;
-use crate::model_args::{DEFAULT_CONTEXT, Mode, parse_count, parse_sequences};
+use crate::model_args::{
+    DEFAULT_CONTEXT, DEFAULT_WINDOW_SNAPSHOTS, Mode, parse_count, parse_sequences, parse_snapshots,
+};
 
 /// Contexts whose capacity is shown, as far as the model has them.
 const CONTEXTS: [usize; 3] = [8_192, 32_768, 131_072];
@@ -49,6 +51,9 @@ pub(crate) struct PlanArgs {
     /// Users at once, each with a conversation of full length.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = parse_sequences)]
     users: usize,
+    /// Kept windows of the sliding layers, as for `serve`.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_WINDOW_SNAPSHOTS, value_parser = parse_snapshots)]
+    window_snapshots: usize,
     /// Numeric mode.
     #[arg(long, value_enum, default_value = "fast")]
     mode: Mode,
@@ -73,7 +78,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), CliError> {
     let model = Model::find(&args.model)?;
     let device = Device::of(args, &model.config)?;
     let longest = model.config.max_position_embeddings;
-    let planner = Planner { config: &model.config, device: &device, mode: args.mode };
+    let planner = Planner { config: &model.config, device: &device, args };
     let context = args.ctx.unwrap_or(DEFAULT_CONTEXT.min(longest));
     let limits = planner.limits(context, args.users);
     let plan = planner.plan(&limits)?;
@@ -113,7 +118,7 @@ impl Model {
 struct Planner<'a> {
     config: &'a ModelConfig,
     device: &'a Device,
-    mode: Mode,
+    args: &'a PlanArgs,
 }
 
 impl Planner<'_> {
@@ -125,8 +130,8 @@ impl Planner<'_> {
             max_sequences: users,
             max_context: context,
             kv_tokens: context.next_multiple_of(KV_BLOCK_SLOTS) * users,
-            window_snapshots: 0,
-            kv_dtype: self.mode.kv_dtype(),
+            window_snapshots: self.args.window_snapshots,
+            kv_dtype: self.args.mode.kv_dtype(),
         }
     }
 

@@ -127,6 +127,7 @@ impl Report<'_> {
                 "context_tokens": self.limits.max_context,
                 "users": self.limits.max_sequences,
                 "kv_tokens": self.limits.kv_tokens,
+                "window_snapshots": self.limits.window_snapshots,
                 "step_rows": self.limits.max_step_rows,
             },
             "plan": self.plan.rows.iter().map(row).collect::<Vec<_>>(),
@@ -252,12 +253,13 @@ impl Report<'_> {
         if !self.device.is_supported() || !self.fits() {
             return Ok(());
         }
-        let ModelLimits { max_context, max_sequences, kv_tokens, .. } = self.limits;
+        let ModelLimits { max_context, max_sequences, kv_tokens, window_snapshots, .. } = self.limits;
         let folder =
             self.model.folder.as_ref().map_or_else(|| self.model.name.clone(), |f| f.display().to_string());
         writeln!(
             out,
-            "\nsostenuto serve --model {folder} --ctx {max_context} --sequences {max_sequences} --kv-tokens {kv_tokens}"
+            "\nsostenuto serve --model {folder} --ctx {max_context} --sequences {max_sequences} --kv-tokens {kv_tokens} \
+             --window-snapshots {window_snapshots}"
         )
     }
 }
