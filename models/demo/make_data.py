@@ -24,11 +24,11 @@ SPECIALS = ["startoftext", "endoftext", "reserved_200000", "reserved_200001", "r
             "channel", "start", "end", "message", "reserved_200009", "reserved_200010", "reserved_200011", "call",
             "reserved_200013", "reserved_200014", "reserved_200015", "reserved_200016", "reserved_200017", "endofprompt"]
 VOCABULARY_SIZE = 3072
-DRILL_SHARE = 0.75  # share of tool samples without their declarations: short, so that the arguments are learnt
+DRILL_SHARE = 0.6  # share of tool samples without their declarations: short, so that the arguments are learnt
 RESULT_SHARE = 0.4  # share of tool samples whose call is made: the answer to the result is learnt
-LOOSE_SHARE = 0.4  # share of requests with values from outside the closed lists: what is copied is learnt, not the lists
+LOOSE_SHARE = 0.12  # share of requests with values from outside the closed lists: what is copied is learnt, not the lists
 OFF_TOPIC_SHARE = 0.18
-TOOL_WEIGHTS = {"weather": 2, "add": 2, "translate": 2}  # other tools: 1
+TOOL_WEIGHTS = {"weather": 2, "add": 3, "translate": 3}  # other tools: 1
 CUT_SHARE = 0.85  # share of topic samples that end once the topic is named: the rest of the turn follows from it
 SPLIT = ("[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
