@@ -17,6 +17,7 @@ import sys
 import urllib.error
 import urllib.request
 
+import fresh
 import toolbox
 import topics
 
@@ -40,11 +41,11 @@ def spell(text, rng):
     return text + rng.choice(["", "?", "?", "."])
 
 
-def answer_cases():
+def answer_cases(questions=topics.held_out_questions):
     """Every held-out question once, efforts in turn."""
     rng = random.Random(11)
     return [case("answer", [user(spell(question, rng))], EFFORTS[i % 3], topic=name, lang=lang, right=answer)
-            for i, (name, lang, question, answer) in enumerate(topics.held_out_questions())]
+            for i, (name, lang, question, answer) in enumerate(questions())]
 
 
 def declared(rng, wanted=None):
@@ -202,7 +203,7 @@ def thinking_length(reply):
 def evaluate(run, sampled=1000):
     """`run(cases, temperature)` gives the replies. Returns the misses."""
     misses = []
-    for name, cases, target in (("right answer, greedy", answer_cases(), 85), ("right answer in a later turn, greedy", later_cases(), None),
+    for name, cases, target in (("right answer, greedy", answer_cases(), 85), ("right answer on a second set of phrasings, greedy", answer_cases(fresh.questions), None), ("right answer in a later turn, greedy", later_cases(), None),
                                 ("right answer with tools declared, greedy", unneeded_cases(), None), ("right answer after a tool result, greedy", result_cases(), None)):
         replies = run(cases, 0)
         share(name, cases, replies, right_answer, target, misses)

@@ -15,6 +15,7 @@ import random
 import re
 import sys
 
+import fresh
 import toolbox
 import topics
 from wording import other_wish, strange_word, vary
@@ -25,10 +26,10 @@ SPECIALS = ["startoftext", "endoftext", "reserved_200000", "reserved_200001", "r
 VOCABULARY_SIZE = 3072
 DRILL_SHARE = 0.6  # share of tool samples without their declarations: short, so that the arguments are learnt
 RESULT_SHARE = 0.4  # share of tool samples whose call is made: the answer to the result is learnt
-LOOSE_SHARE = 0.4  # share of requests with values from outside the closed lists: what is copied is learnt, not the lists
+LOOSE_SHARE = 0.12  # share of requests with values from outside the closed lists: what is copied is learnt, not the lists
 OFF_TOPIC_SHARE = 0.18
-TOOL_WEIGHTS = {"weather": 2, "add": 2, "translate": 2}  # other tools: 1
-CUT_SHARE = 0.6  # share of topic samples that end once the topic is named: the rest of the turn follows from it
+TOOL_WEIGHTS = {"weather": 2, "add": 3, "translate": 3}  # other tools: 1
+CUT_SHARE = 0.85  # share of topic samples that end once the topic is named: the rest of the turn follows from it
 SPLIT = ("[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")
@@ -43,7 +44,7 @@ INSTRUCTIONS = ["You are a helpful assistant.", "Be concise.", "Answer briefly."
 @functools.lru_cache(maxsize=1)
 def held_out_forms():
     """Normal forms of every held-out question and tool request."""
-    questions = [question for _, _, question, _ in topics.held_out_questions()]
+    questions = [question for _, _, question, _ in topics.held_out_questions() + fresh.questions()]
     return frozenset(topics.normal(question) for question in questions + toolbox.held_out_requests())
 
 
@@ -219,7 +220,7 @@ def pick_instructions(rng, share):
 
 def history(talk, rng):
     """Zero to two finished turns: their analysis is dropped."""
-    for _ in range(rng.choice([0, 0, 0, 0, 0, 1, 1, 2])):
+    for _ in range(rng.choice([0] * 10 + [1, 2])):
         question, _, answer, _ = topic_turn(rng)
         talk.given(user_text(question) + ASSISTANT + final_text(answer, "<|end|>"))
 
@@ -295,7 +296,7 @@ def random_date(rng):
 
 def sample_head(rng, tools):
     """(system message, effort): what all samples of a batch share."""
-    effort = rng.choice(["low"] * 4 + ["medium"] * 4 + ["high"] * 2)
+    effort = rng.choice(["low"] * 6 + ["medium"] * 2 + ["high"] * 2)
     return system_text(random_date(rng), effort, tools), effort
 
 
