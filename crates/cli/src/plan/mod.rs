@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sostenuto_formats::{Checkpoint, ModelConfig};
 use sostenuto_model::{MemoryPlan, ModelError, ModelLimits, PlanRow, Purpose, memory_plan};
-use sostenuto_ops::KV_BLOCK_SLOTS;
+use sostenuto_ops::{KV_BLOCK_SLOTS, KvDtype};
 
 use self::device::Device;
 use self::report::{Capacity, Decode, Prefill, Report};
@@ -18,7 +18,7 @@ use self::roofline::Roofline;
 use crate::error::CliError;
 use crate::load::model_name;
 use crate::memory::largest;
-use crate::model_args::{DEFAULT_CONTEXT, Mode, parse_count, parse_sequences};
+use crate::model_args::{DEFAULT_CONTEXT, KvType, Mode, parse_count, parse_sequences};
 
 /// Contexts whose capacity is shown, as far as the model has them.
 const CONTEXTS: [usize; 3] = [8_192, 32_768, 131_072];
@@ -52,6 +52,9 @@ pub(crate) struct PlanArgs {
     /// Numeric mode.
     #[arg(long, value_enum, default_value = "fast")]
     mode: Mode,
+    /// How keys and values are kept; without it, what the mode says.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    kv_dtype: Option<KvType>,
     /// Worker threads; without it, one for each core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -73,7 +76,8 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), CliError> {
     let model = Model::find(&args.model)?;
     let device = Device::of(args, &model.config)?;
     let longest = model.config.max_position_embeddings;
-    let planner = Planner { config: &model.config, device: &device, mode: args.mode };
+    let kv_dtype = args.mode.kv_dtype(args.kv_dtype);
+    let planner = Planner { config: &model.config, device: &device, kv_dtype };
     let context = args.ctx.unwrap_or(DEFAULT_CONTEXT.min(longest));
     let limits = planner.limits(context, args.users);
     let plan = planner.plan(&limits)?;
@@ -113,7 +117,7 @@ impl Model {
 struct Planner<'a> {
     config: &'a ModelConfig,
     device: &'a Device,
-    mode: Mode,
+    kv_dtype: KvDtype,
 }
 
 impl Planner<'_> {
@@ -126,7 +130,7 @@ impl Planner<'_> {
             max_context: context,
             kv_tokens: context.next_multiple_of(KV_BLOCK_SLOTS) * users,
             window_snapshots: 0,
-            kv_dtype: self.mode.kv_dtype(),
+            kv_dtype: self.kv_dtype,
         }
     }
 
