@@ -94,7 +94,7 @@ impl Description {
             model: ServedModel {
                 name: name.unwrap_or(&source.name).to_owned(),
                 aliases: aliases.to_vec(),
-                system_fingerprint: fingerprint(checkpoint, &backend, args.mode),
+                system_fingerprint: fingerprint(checkpoint, &backend, args),
             },
         })
     }
@@ -168,8 +168,8 @@ impl Facts {
     }
 }
 
-/// Names weights and backend: configuration, the ends of every tensor, kernels, mode and version.
-fn fingerprint(checkpoint: &Checkpoint, backend: &BackendInfo, mode: Mode) -> String {
+/// Names weights and backend: configuration, the ends of every tensor, kernels, mode, KV type and version.
+fn fingerprint(checkpoint: &Checkpoint, backend: &BackendInfo, args: &ModelArgs) -> String {
     const END_BYTES: usize = 64;
     let mut hash = Fnv64::new();
     hash.update(checkpoint.config().to_json().as_bytes());
@@ -182,7 +182,8 @@ fn fingerprint(checkpoint: &Checkpoint, backend: &BackendInfo, mode: Mode) -> St
     for choice in &backend.kernels {
         hash.update(choice.kernel.as_bytes());
     }
-    hash.update(mode.name().as_bytes());
+    hash.update(args.mode.name().as_bytes());
+    hash.update(args.kv_dtype().name().as_bytes());
     hash.update(env!("CARGO_PKG_VERSION").as_bytes());
     format!("fp_{}", hash.hex())
 }

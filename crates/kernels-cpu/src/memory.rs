@@ -19,6 +19,7 @@ pub(crate) trait Number: Copy + Send + Sync + 'static {}
 impl Number for f32 {}
 impl Number for u32 {}
 impl Number for u16 {}
+impl Number for i8 {}
 impl Number for [f32; crate::simd::BLOCK] {}
 impl Number for crate::simd::Int8Block {}
 

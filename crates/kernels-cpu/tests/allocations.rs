@@ -44,11 +44,11 @@ const COPIES: [KvCopy; 3] = [
 ];
 
 /// A program with every op over a small model: hidden 64, 4 query heads over 2 KV heads of 16, 4 experts of 64, top 2.
-fn model(precision: Precision, threads: usize) -> (CpuBackend, ProgramId) {
+fn model(precision: Precision, dtype: KvDtype, threads: usize) -> (CpuBackend, ProgramId) {
     let mut device = CpuBackend::new(CpuOptions { threads, precision, isa: None }).unwrap();
     let kv = KvSpec {
         layers: vec![KvLayerSpec::Sliding, KvLayerSpec::Full],
-        dtype: KvDtype::Bf16,
+        dtype,
         num_kv_heads: 2,
         head_dim: 16,
         num_blocks: 6,
@@ -124,8 +124,12 @@ fn main() {
 }
 
 fn a_step_and_copies_allocate_nothing() {
-    for (precision, threads) in [(Precision::Exact, 1), (Precision::Exact, 3), (Precision::Fast, 3)] {
-        let (mut device, program) = model(precision, threads);
+    for (precision, dtype, threads) in [
+        (Precision::Exact, KvDtype::F32, 1),
+        (Precision::Exact, KvDtype::Bf16, 3),
+        (Precision::Fast, KvDtype::Int8, 3),
+    ] {
+        let (mut device, program) = model(precision, dtype, threads);
         for rows in [1, ROWS, 1] {
             let positions: Vec<u32> = (0..rows as u32).collect();
             let (zeros, logit_rows) = (vec![0; rows], [rows as u32 - 1]);
@@ -143,7 +147,7 @@ fn a_step_and_copies_allocate_nothing() {
             device.submit(program, &step).unwrap();
             device.copy_kv(&COPIES).unwrap();
             let after = ALLOCATIONS.load(Ordering::Relaxed);
-            assert_eq!(after - before, 0, "{rows} rows, {threads} threads, {precision:?}");
+            assert_eq!(after - before, 0, "{rows} rows, {threads} threads, {precision:?}, {dtype:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sostenuto_formats::ModelConfig;
-use sostenuto_ops::{ContractError, DeviceMemory, KvDtype, KvLayerSpec, Program, Registry};
+use sostenuto_ops::{ContractError, DeviceMemory, KvLayerSpec, Program, Registry};
 
 use crate::error::ModelError;
 use crate::limits::ModelLimits;
@@ -123,10 +123,7 @@ fn blueprint(config: &ModelConfig, limits: &ModelLimits) -> Result<(Registry, Pr
 
 fn rows(config: &ModelConfig, limits: &ModelLimits, memory: &DeviceMemory) -> Vec<PlanRow> {
     let kv = limits.kv_spec(config);
-    let dtype = match kv.dtype {
-        KvDtype::F32 => "f32",
-        KvDtype::Bf16 => "bf16",
-    };
+    let dtype = kv.dtype.name();
     let specs = buffer_specs(config, limits);
     let (logits, _) = specs.split_last().expect("the list of buffers is never empty");
     let token_bytes = kv.count(KvLayerSpec::Full) * kv.slot_bytes();

@@ -10,6 +10,7 @@
 
 mod backend;
 mod copy;
+mod int8;
 mod op;
 mod registry;
 pub mod scalar;
@@ -18,6 +19,7 @@ mod step;
 
 pub use backend::{Backend, BackendInfo, DeviceError, DeviceMemory, KernelChoice, KvMemory, Precision};
 pub use copy::KvCopy;
+pub use int8::{int8_scale, to_int8};
 pub use op::{Op, Program, Rows};
 pub use registry::{ContractError, Registry, SlidingLimits, StepLimits};
 pub use spec::{

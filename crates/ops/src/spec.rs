@@ -129,14 +129,27 @@ pub enum KvDtype {
     F32,
     /// bfloat16, rounded to nearest even on write.
     Bf16,
+    /// 8-bit integers with one f32 scale for each key head and each value head of a slot, rounded on write as
+    /// [`crate::int8_scale`] and [`crate::to_int8`] say: an element reads as `integer · scale`.
+    Int8,
 }
 
 impl KvDtype {
-    /// Bytes of one element.
-    pub fn bytes(self) -> usize {
+    /// Bytes of one key head or value head of a slot, with its scale where it has one.
+    pub fn head_bytes(self, head_dim: usize) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
+            Self::F32 => 4 * head_dim,
+            Self::Bf16 => 2 * head_dim,
+            Self::Int8 => head_dim + 4,
+        }
+    }
+
+    /// Name in messages and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 }
@@ -179,7 +192,7 @@ pub struct KvSpec {
 impl KvSpec {
     /// Bytes of one slot of one layer, key and value.
     pub fn slot_bytes(&self) -> usize {
-        2 * self.num_kv_heads * self.head_dim * self.dtype.bytes()
+        2 * self.num_kv_heads * self.dtype.head_bytes(self.head_dim)
     }
 
     /// Slots of one layer, without snapshots.

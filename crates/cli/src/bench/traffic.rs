@@ -33,7 +33,7 @@ impl Traffic {
                 WeightRef::Layer(..) | WeightRef::FinalNorm => traffic.dense_bytes += bytes,
             }
         }
-        let slot_bytes = 2 * config.key_value_size() * kv_dtype.bytes();
+        let slot_bytes = 2 * config.num_key_value_heads * kv_dtype.head_bytes(config.head_dim);
         let slots: usize = config.layer_types.iter().map(|kind| slots_read(*kind, config, context)).sum();
         traffic.kv_bytes = (slots * slot_bytes) as u64;
         traffic

@@ -47,10 +47,10 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<(), CliError> {
 }
 
 /// Longest line of ids if `--ctx` does not say.
-const DEFAULT_CONTEXT: usize = 8192;
+pub(super) const DEFAULT_CONTEXT: usize = 8192;
 
 /// JSON has no infinity and no NaN.
-fn check_finite(row: &[f32]) -> Result<(), CliError> {
+pub(super) fn check_finite(row: &[f32]) -> Result<(), CliError> {
     match row.iter().position(|value| !value.is_finite()) {
         Some(id) => {
             Err(CliError::new(format!("the logit of token {id} is {}: expected a finite number", row[id])))

@@ -1,6 +1,7 @@
 //! `sostenuto debug`: parts of the machine by themselves, JSON lines in and out, for bug reports and comparisons.
 
 mod harmony;
+mod kv;
 mod lines;
 mod logits;
 mod tokenize;
@@ -20,6 +21,8 @@ pub(crate) struct DebugArgs {
 enum DebugCommand {
     /// {"ids":[…]} → {"logits":[[…],…]} after each of the last K ids.
     Logits(logits::LogitsArgs),
+    /// {"ids":[…]} → {"mean_kl":…,…}: how far the type of keys and values (--kv-dtype) moves the probabilities.
+    Kv(kv::KvArgs),
     /// {"text":"…"} → {"ids":[…]}; text never becomes a control token.
     Tokenize(tokenize::TokenizerArgs),
     /// {"ids":[…]} → {"text":"…"}; control tokens by their names.
@@ -34,6 +37,7 @@ enum DebugCommand {
 pub(crate) fn run(args: &DebugArgs) -> Result<(), CliError> {
     match &args.command {
         DebugCommand::Logits(args) => logits::run(args),
+        DebugCommand::Kv(args) => kv::run(args),
         DebugCommand::Tokenize(args) => tokenize::tokenize(args),
         DebugCommand::Detokenize(args) => tokenize::detokenize(args),
         DebugCommand::Render(args) => harmony::render(args),

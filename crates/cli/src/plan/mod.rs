@@ -19,7 +19,7 @@ use crate::error::CliError;
 use crate::load::model_name;
 use crate::memory::largest;
 use crate::model_args::{
-    DEFAULT_CONTEXT, DEFAULT_WINDOW_SNAPSHOTS, Mode, parse_count, parse_sequences, parse_snapshots,
+    DEFAULT_CONTEXT, DEFAULT_WINDOW_SNAPSHOTS, KvType, Mode, parse_count, parse_sequences, parse_snapshots,
 };
 
 /// Contexts whose capacity is shown, as far as the model has them.
@@ -57,6 +57,9 @@ pub(crate) struct PlanArgs {
     /// Numeric mode.
     #[arg(long, value_enum, default_value = "fast")]
     mode: Mode,
+    /// How keys and values are kept; without it, what the mode says.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    kv_dtype: Option<KvType>,
     /// Worker threads; without it, one for each core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -131,7 +134,7 @@ impl Planner<'_> {
             max_context: context,
             kv_tokens: context.next_multiple_of(KV_BLOCK_SLOTS) * users,
             window_snapshots: self.args.window_snapshots,
-            kv_dtype: self.args.mode.kv_dtype(),
+            kv_dtype: self.args.mode.kv_dtype(self.args.kv_dtype),
         }
     }
 

@@ -96,7 +96,7 @@ impl Report<'_> {
     fn kv_bytes_per_token(&self) -> usize {
         let config = &self.model.config;
         let full = config.layer_types.iter().filter(|kind| **kind == LayerType::FullAttention).count();
-        full * 2 * config.key_value_size() * self.limits.kv_dtype.bytes()
+        full * 2 * config.num_key_value_heads * self.limits.kv_dtype.head_bytes(config.head_dim)
     }
 
     fn to_json(&self) -> serde_json::Value {

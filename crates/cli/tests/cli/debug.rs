@@ -1,4 +1,4 @@
-//! `debug tokenize`, `detokenize`, `render` and `parse`.
+//! `debug tokenize`, `detokenize`, `render`, `parse` and `kv`.
 
 use serde_json::{Value, json};
 
@@ -137,4 +137,20 @@ fn wrong_usage_has_exit_code_2() {
         assert_eq!(sostenuto(args).code, Some(2), "{args:?}");
     }
     assert_eq!(sostenuto(["--version"]).ok(), format!("sostenuto {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn divergence_of_a_kv_type_is_measured_against_the_reference() {
+    let ids: Vec<u32> = (0..60).map(|i| 100 + i * 37 % 900).collect();
+    let measure = |reference: &str, kv_dtype: &str| {
+        let args = ["debug", "kv", "--reference", reference, "--kv-dtype", kv_dtype];
+        sostenuto_reading(&json!({ "ids": ids }).to_string(), args).json()
+    };
+    let same = measure("bf16", "bf16");
+    assert_eq!((&same["positions"], &same["max_kl"]), (&json!(60), &json!(0.0)), "{same}");
+    assert_eq!(same["same_top_token"], 1.0);
+    let int8 = measure("bf16", "int8");
+    let (mean, max) = (int8["mean_kl"].as_f64().unwrap(), int8["max_kl"].as_f64().unwrap());
+    assert!(0.0 < mean && mean < max && max < 0.1, "{int8}");
+    assert_eq!((&int8["reference"], &int8["kv_dtype"]), (&json!("bf16"), &json!("int8")));
 }

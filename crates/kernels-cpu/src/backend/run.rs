@@ -20,7 +20,7 @@ use crate::kernel::moe::{Activation, Down, GateUp, Routing};
 use crate::kernel::pack::{Order, Pack, ToInt8, blocks};
 use crate::kernel::panel::PANEL_ROWS;
 use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
-use crate::kv::{Element, Elements, GROUP, Groups, KvStore};
+use crate::kv::{self, Element, GROUP, Groups, KvStore, Layer, Planes};
 use crate::memory::{Memory, Parts};
 use crate::pool::Pool;
 use crate::simd::BLOCK;
@@ -141,19 +141,20 @@ impl Run<'_> {
     fn rope_kv_write(&mut self, qkv: BufferId, table: BufferId, layer: KvLayerId, num_heads: usize) {
         let mut result = self.take_f32(qkv);
         let kv = self.kv.take().expect("the program was checked: there is a KV store");
-        // `layer_mut` borrows the store, so what else is needed of it is copied first.
-        match kv.layer_mut(layer) {
-            Elements::F32 { keys, values } => {
-                let (mut keys, mut values) = (std::mem::take(keys), std::mem::take(values));
-                self.rotate_and_write(&mut result, (&mut keys, &mut values), kv, table, layer, num_heads);
-                *kv.layer_mut(layer) = Elements::F32 { keys, values };
+        // The layer is taken out for writing, so that the rest of the store can be read.
+        let mut elements = std::mem::take(kv.layer_mut(layer));
+        match &mut elements {
+            Layer::F32(planes) => {
+                self.rotate_and_write(&mut result, planes.parts(), kv, table, layer, num_heads);
             }
-            Elements::Bf16 { keys, values } => {
-                let (mut keys, mut values) = (std::mem::take(keys), std::mem::take(values));
-                self.rotate_and_write(&mut result, (&mut keys, &mut values), kv, table, layer, num_heads);
-                *kv.layer_mut(layer) = Elements::Bf16 { keys, values };
+            Layer::Bf16(planes) => {
+                self.rotate_and_write(&mut result, planes.parts(), kv, table, layer, num_heads);
+            }
+            Layer::Int8(planes) => {
+                self.rotate_and_write(&mut result, planes.parts(), kv, table, layer, num_heads);
             }
         }
+        *kv.layer_mut(layer) = elements;
         self.kv = Some(kv);
         self.put(qkv, Buffer::F32(result));
     }
@@ -162,7 +163,7 @@ impl Run<'_> {
     fn rotate_and_write<E: Element>(
         &mut self,
         qkv: &mut [f32],
-        (keys, values): (&mut [E], &mut [E]),
+        planes: kv::Parts<'_, E>,
         kv: &KvStore,
         table: BufferId,
         layer: KvLayerId,
@@ -173,7 +174,7 @@ impl Run<'_> {
         let (width, group) = ((num_heads + 2 * heads) * dim, num_heads / heads);
         let (witness, step, rows) = (self.witness, self.step, self.step.rows());
         let angles = f32_of(self.buffers, table);
-        let (qkv, keys, values) = (Parts::new(qkv), Parts::new(keys), Parts::new(values));
+        let qkv = Parts::new(qkv);
         let region = |head: usize, _: usize| {
             for t in 0..rows {
                 let head_at = |index: usize| t * width + index * dim;
@@ -194,7 +195,7 @@ impl Run<'_> {
                 let groups = kv.groups(layer, &step, step.sequences[t] as usize);
                 let place = (head, groups.at(position / GROUP), position % GROUP);
                 // SAFETY: each task has one KV head.
-                unsafe { write_slot(&geometry, (key, value), (keys, values), place) };
+                unsafe { write_slot(&geometry, (key, value), planes, place) };
             }
         };
         self.pool.run_if(rows * width >= PARALLEL_FROM, heads, &region);
@@ -205,15 +206,16 @@ impl Run<'_> {
         let mut result = self.take_f32(out);
         let kv = self.kv.take().expect("the program was checked: there is a KV store");
         match kv.layer(layer) {
-            Elements::F32 { keys, values } => self.attend(op, &mut result, (keys, values), kv),
-            Elements::Bf16 { keys, values } => self.attend(op, &mut result, (keys, values), kv),
+            Layer::F32(planes) => self.attend(op, &mut result, planes, kv),
+            Layer::Bf16(planes) => self.attend(op, &mut result, planes, kv),
+            Layer::Int8(planes) => self.attend(op, &mut result, planes, kv),
         }
         self.kv = Some(kv);
         self.put(out, Buffer::F32(result));
     }
 
     /// One task per row and KV head.
-    fn attend<E: Element>(&mut self, op: &Op, out: &mut [f32], (keys, values): (&[E], &[E]), kv: &KvStore) {
+    fn attend<E: Element>(&mut self, op: &Op, out: &mut [f32], planes: &Planes<E>, kv: &KvStore) {
         let Op::Attention { qkv, layer, num_heads, sinks, window, scale, .. } = *op else {
             unreachable!("attention only")
         };
@@ -233,8 +235,7 @@ impl Run<'_> {
             witness.run(Attend {
                 geometry,
                 queries: &qkv[t * width + kv_head * group * dim..][..group * dim],
-                keys,
-                values,
+                layer: planes,
                 kv_head,
                 groups,
                 first: window.map_or(0, |window| (last + 1).saturating_sub(window)),

@@ -4,8 +4,7 @@
 #![allow(unsafe_code)]
 
 use crate::kernel::linear::bf16_at;
-use crate::kv::{Element, GROUP, Geometry, Groups};
-use crate::memory::Parts;
+use crate::kv::{Element, GROUP, Geometry, Groups, Parts, Planes};
 use crate::simd::{Kernel, Simd, math};
 
 /// Positions whose scores are held at once, aligned to multiples of their number.
@@ -30,32 +29,33 @@ pub(crate) fn scratch_len(group: usize, geometry: &Geometry) -> usize {
 /// | argument | type | shape |
 /// |---|---|---|
 /// | `key`, `value` | f32 | `[head_dim]` |
-/// | `keys`, `values` | f32 or bf16 | the layer's store, see [`crate::kv`] |
+/// | `layer` | f32, bf16 or int8 | the layer's store, see [`crate::kv`] |
 /// | `head`, `group`, `slot` | | KV head; the slot's group in the layer and its place there |
 ///
 /// # Numerics
-/// bf16 is rounded to nearest even.
+/// bf16 is rounded to nearest even, int8 as [`sostenuto_ops::KvDtype::Int8`] says.
 ///
 /// # Safety
 /// The caller vouches that no other task writes or reads this head.
 pub(crate) unsafe fn write_slot<E: Element>(
     geometry: &Geometry,
     (key, value): (&[f32], &[f32]),
-    (keys, values): (Parts<'_, E>, Parts<'_, E>),
+    layer: Parts<'_, E>,
     (head, group, slot): (usize, usize, usize),
 ) {
     let head = group * geometry.kv_heads + head;
     let at = head * geometry.key_elements();
     // SAFETY: this head's keys in the group; the caller vouches for the head.
-    let keys = unsafe { keys.get(at..at + geometry.key_elements()) };
-    for (stored, &element) in keys[slot..].iter_mut().step_by(GROUP).zip(key) {
-        *stored = E::from_f32(element);
-    }
+    let keys = unsafe { layer.keys.get(at..at + geometry.key_elements()) };
+    let key_scale = E::encode(key, |i, element| keys[i * GROUP + slot] = element);
     let at = head * geometry.value_elements() + slot * geometry.value_row;
     // SAFETY: this head's values of the slot; the caller vouches for the head.
-    let row = unsafe { values.get(at..at + geometry.dim) };
-    for (stored, &element) in row.iter_mut().zip(value) {
-        *stored = E::from_f32(element);
+    let row = unsafe { layer.values.get(at..at + geometry.dim) };
+    let value_scale = E::encode(value, |i, element| row[i] = element);
+    if E::SCALED {
+        // SAFETY: this head's scales in the group; the caller vouches for the head.
+        let scales = unsafe { layer.scales.get(2 * head * GROUP..2 * (head + 1) * GROUP) };
+        (scales[slot], scales[GROUP + slot]) = (key_scale, value_scale);
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) unsafe fn write_slot<E: Element>(
 /// | argument | type | shape |
 /// |---|---|---|
 /// | `queries` | f32 | `[group, head_dim]`, rotated |
-/// | `keys`, `values` | f32 or bf16 | the layer's store, see [`crate::kv`] |
+/// | `layer` | f32, bf16 or int8 | the layer's store, see [`crate::kv`] |
 /// | `kv_head` | | the head read |
 /// | `groups` | | where the sequence's positions lie |
 /// | `sinks` | bf16 bytes | `[group]` |
@@ -76,7 +76,8 @@ pub(crate) unsafe fn write_slot<E: Element>(
 /// # Numerics
 /// f32, online softmax over tiles of 64 positions aligned to multiples of 64, in ascending order, starting from the
 /// sink (maximum `sink`, denominator 1). In a tile: scores by ascending element of the head, exponentials by
-/// [`math::exp`], values by ascending position. So the result depends on the row, `first` and `last` alone.
+/// [`math::exp`], values by ascending position. A key's scale multiplies its finished dot product, a value's scale its
+/// weight. So the result depends on the row, `first` and `last` alone.
 ///
 /// # Panics
 /// If sizes do not belong together.
@@ -89,8 +90,7 @@ pub(crate) unsafe fn write_slot<E: Element>(
 pub(crate) struct Attend<'a, E> {
     pub(crate) geometry: Geometry,
     pub(crate) queries: &'a [f32],
-    pub(crate) keys: &'a [E],
-    pub(crate) values: &'a [E],
+    pub(crate) layer: &'a Planes<E>,
     pub(crate) kv_head: usize,
     pub(crate) groups: Groups<'a>,
     pub(crate) first: usize,
@@ -161,17 +161,28 @@ impl<E: Element> Attend<'_, E> {
         for g in span.from / GROUP..span.to.div_ceil(GROUP) {
             let group = self.groups.at(span.first_group + g);
             let at = (group * self.geometry.kv_heads + self.kv_head) * self.geometry.key_elements();
-            let keys = self.keys[at..at + self.geometry.key_elements()].as_chunks::<GROUP>().0;
+            let keys = self.layer.keys[at..at + self.geometry.key_elements()].as_chunks::<GROUP>().0;
+            let scales = self.scales(group, 0);
             let mut head = 0;
             while head + HEADS <= heads {
-                self.score_heads::<S, HEADS>(s, keys, head, g, scores);
+                self.score_heads::<S, HEADS>(s, (keys, scales), head, g, scores);
                 head += HEADS;
             }
             while head < heads {
-                self.score_heads::<S, 1>(s, keys, head, g, scores);
+                self.score_heads::<S, 1>(s, (keys, scales), head, g, scores);
                 head += 1;
             }
         }
+    }
+
+    /// Scales of the keys (`part` 0) or values (1) of a group; empty where there are none.
+    #[inline(always)]
+    fn scales(&self, group: usize, part: usize) -> &[f32] {
+        if !E::SCALED {
+            return &[];
+        }
+        let at = (2 * (group * self.geometry.kv_heads + self.kv_head) + part) * GROUP;
+        &self.layer.scales[at..at + GROUP]
     }
 
     /// H heads from `head` on with the 16 keys of a group.
@@ -179,7 +190,7 @@ impl<E: Element> Attend<'_, E> {
     fn score_heads<S: Simd, const H: usize>(
         &self,
         s: S,
-        keys: &[[E; GROUP]],
+        (keys, scales): (&[[E; GROUP]], &[f32]),
         head: usize,
         g: usize,
         scores: &mut [f32],
@@ -199,7 +210,8 @@ impl<E: Element> Attend<'_, E> {
         for (h, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate().take(GROUP / S::LANES) {
                 let at = (head + h) * TILE + g * GROUP + v * S::LANES;
-                let score = s.mul(*sum, s.splat(self.scale));
+                let sum = if E::SCALED { s.mul(*sum, s.load(&scales[v * S::LANES..])) } else { *sum };
+                let score = s.mul(sum, s.splat(self.scale));
                 s.store(score, &mut scores[at..at + S::LANES]);
             }
         }
@@ -212,13 +224,20 @@ impl<E: Element> Attend<'_, E> {
         for g in span.from / GROUP..span.to.div_ceil(GROUP) {
             let group = self.groups.at(span.first_group + g);
             let at = (group * self.geometry.kv_heads + self.kv_head) * self.geometry.value_elements();
-            let values = &self.values[at..at + self.geometry.value_elements()];
+            let values = &self.layer.values[at..at + self.geometry.value_elements()];
             let from = span.from.saturating_sub(g * GROUP);
             let to = GROUP.min(span.to - g * GROUP);
             let values = &values[from * row..to * row];
             for (head, sums) in sums.chunks_exact_mut(row).enumerate() {
                 let start = head * TILE + g * GROUP;
-                let weights = &weights[start + from..start + to];
+                let mut weights = &weights[start + from..start + to];
+                let mut scaled = [0.0; GROUP];
+                if E::SCALED {
+                    let scales = &self.scales(group, 1)[from..to];
+                    let products = weights.iter().zip(scales).map(|(weight, scale)| weight * scale);
+                    scaled.iter_mut().zip(products).for_each(|(scaled, product)| *scaled = product);
+                    weights = &scaled[..to - from];
+                }
                 let mut column = 0;
                 while column + 4 * S::LANES <= row {
                     add_columns::<S, E, 4>(s, weights, values, row, column, sums);

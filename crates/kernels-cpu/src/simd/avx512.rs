@@ -90,6 +90,12 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn load_i8(self, values: &[i8]) -> __m512 {
+        assert!(values.len() >= 16);
+        with!(self, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values.as_ptr().cast()))))
+    }
+
+    #[inline(always)]
     fn store(self, vector: __m512, values: &mut [f32]) {
         assert!(values.len() >= 16);
         with!(self, _mm512_storeu_ps(values.as_mut_ptr(), vector));

@@ -59,6 +59,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The first lanes of bf16 `values`, widened.
     fn load_bf16(self, values: &[u16]) -> Self::F32;
 
+    /// The first lanes of int8 `values`, as f32.
+    fn load_i8(self, values: &[i8]) -> Self::F32;
+
     /// Writes the first lanes of `values`.
     fn store(self, vector: Self::F32, values: &mut [f32]);
 

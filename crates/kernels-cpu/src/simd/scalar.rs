@@ -63,6 +63,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn load_i8(self, values: &[i8]) -> Lanes {
+        each(|i| f32::from(values[i]))
+    }
+
+    #[inline(always)]
     fn store(self, vector: Lanes, values: &mut [f32]) {
         values[..LANES].copy_from_slice(&vector);
     }

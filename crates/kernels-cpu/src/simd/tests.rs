@@ -57,6 +57,8 @@ impl Kernel for Arithmetic {
             assert_eq!(lanes(s, s.max(va, vb))[i], a[i].max(b[i]));
             assert_eq!(lanes(s, s.round(va))[i], a[i].round_ties_even());
         }
+        let bytes: Vec<i8> = (0..S::LANES as i8).map(|i| i.wrapping_mul(37).wrapping_add(-128)).collect();
+        assert_eq!(lanes(s, s.load_i8(&bytes)), bytes.iter().map(|&b| f32::from(b)).collect::<Vec<_>>());
         let exact: f64 = a.iter().map(|&x| f64::from(x)).sum();
         let size: f32 = a.iter().map(|x| x.abs()).sum();
         assert!((f64::from(s.sum(va)) - exact).abs() < 1e-6 * f64::from(size));

@@ -59,6 +59,9 @@ fn full_layers_take_the_published_bytes_per_token() {
         assert_eq!(kv(32) - kv(16), 16 * per_token);
         let spec = limits(131_072).kv_spec(&config);
         assert_eq!(spec.count(KvLayerSpec::Full) * spec.slot_bytes(), per_token);
+        // A byte an element and a scale of 4 bytes for each head of 64.
+        let int8 = KvSpec { dtype: KvDtype::Int8, ..spec };
+        assert_eq!(int8.count(KvLayerSpec::Full) * int8.slot_bytes(), per_token / 128 * 68);
     }
 }
 
@@ -104,7 +107,8 @@ fn kv_of_a_sequence_takes_the_published_bytes() {
 fn a_device_holds_what_the_plan_says() {
     for (name, layout) in [("base", "hf"), ("base", "original"), ("experts16", "hf")] {
         let checkpoint = checkpoint(name, layout);
-        for limits in [limits(64), ModelLimits { max_step_rows: 33, max_sequences: 3, ..limits(240) }] {
+        let other = ModelLimits { max_step_rows: 33, max_sequences: 3, ..limits(240) };
+        for limits in [limits(64), other, ModelLimits { kv_dtype: KvDtype::Int8, ..other }] {
             for backend in devices() {
                 let plan = plan_on(&*backend, checkpoint.config(), &limits);
                 let info = backend.info();

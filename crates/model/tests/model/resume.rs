@@ -8,12 +8,16 @@ use std::path::Path;
 use sostenuto_formats::{Checkpoint, LayerType, Loading, ModelConfig};
 use sostenuto_kernels_cpu::Isa;
 use sostenuto_model::{Model, ModelLimits};
-use sostenuto_ops::{Backend, KV_BLOCK_SLOTS, KvCopy, Precision};
+use sostenuto_ops::{Backend, KV_BLOCK_SLOTS, KvCopy, KvDtype, Precision};
 
 use crate::support::{Sequence, cpu_in, golden_folder, limits, scalar};
 
-/// Makes a device.
-type MakeDevice = Box<dyn Fn() -> Box<dyn Backend>>;
+/// A device, and how keys and values are kept on it.
+struct Device {
+    name: String,
+    kv_dtype: KvDtype,
+    make: Box<dyn Fn() -> Box<dyn Backend>>,
+}
 
 /// A token whose embedding is NaN, in the checkpoints of [`poisoned`].
 const NAN_TOKEN: u32 = 0;
@@ -28,14 +32,24 @@ enum Stale {
     OtherTokens,
 }
 
-/// Every device there is, by name.
-fn devices() -> Vec<(String, MakeDevice)> {
-    let mut devices: Vec<(String, MakeDevice)> = vec![("scalar device".into(), Box::new(scalar))];
+impl Device {
+    /// A model with small limits.
+    fn load(&self, checkpoint: &Checkpoint, limits: ModelLimits) -> Model {
+        let limits = ModelLimits { kv_dtype: self.kv_dtype, ..limits };
+        Model::load(checkpoint, (self.make)(), &limits).unwrap()
+    }
+}
+
+/// Every device there is, the fast ones with 8-bit keys and values.
+fn devices() -> Vec<Device> {
+    let name = "scalar device".to_owned();
+    let mut devices = vec![Device { name, kv_dtype: KvDtype::F32, make: Box::new(scalar) }];
     for isa in Isa::ALL {
-        for precision in [Precision::Exact, Precision::Fast] {
+        for (precision, kv_dtype) in [(Precision::Exact, KvDtype::F32), (Precision::Fast, KvDtype::Int8)] {
             if cpu_in(precision, isa, 1).is_some() {
                 let make = move || cpu_in(precision, isa, 2).expect("the instruction set is there");
-                devices.push((format!("{} {precision:?}", isa.name()), Box::new(make)));
+                let name = format!("{} {precision:?} {kv_dtype:?}", isa.name());
+                devices.push(Device { name, kv_dtype, make: Box::new(make) });
             }
         }
     }
@@ -109,9 +123,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(checkpoint: &Checkpoint, device: &MakeDevice, prompt: Vec<u32>, split: usize) -> Self {
-        let limits = ModelLimits { max_step_rows: MAX_CHUNK, ..limits() };
-        let mut model = Model::load(checkpoint, device(), &limits).unwrap();
+    fn new(checkpoint: &Checkpoint, device: &Device, prompt: Vec<u32>, split: usize) -> Self {
+        let mut model = device.load(checkpoint, ModelLimits { max_step_rows: MAX_CHUNK, ..limits() });
         let mut original = Sequence::new(0);
         prompt[..split].chunks(MAX_CHUNK).for_each(|chunk| drop(original.feed(&mut model, chunk, 0)));
         let save = KvCopy::SaveWindow { ring: 0, position: split as u32, snapshot: 1 };
@@ -170,14 +183,14 @@ fn at_random_splits(mut check: impl FnMut(&str, Scene, &mut Random)) {
     for (name, splits) in [("window16", 4), ("experts16", 3), ("base", 1)] {
         let checkpoint = poisoned(name);
         let rerun = rerun_rows(checkpoint.config());
-        for (device_name, device) in devices() {
+        for device in devices() {
             let mut random = Random(7);
             for _ in 0..splits {
                 let split = random.within(rerun..rerun + 60);
                 let len = split + random.within(1..20);
                 let prompt = random.prompt(len);
                 let scene = Scene::new(&checkpoint, &device, prompt, split);
-                let label = format!("{name}, {device_name}, split at {split} of {}", scene.prompt.len());
+                let label = format!("{name}, {}, split at {split} of {}", device.name, scene.prompt.len());
                 check(&label, scene, &mut random);
             }
         }
@@ -221,24 +234,24 @@ fn rerun_of_a_row_fewer_gives_other_bits() {
 #[test]
 fn rerun_from_the_start_of_a_short_prefix_gives_the_bits_of_a_run_from_the_start() {
     let checkpoint = poisoned("window16");
-    for (name, device) in devices() {
+    for device in devices() {
         let mut random = Random(8);
         let split = random.within(1..rerun_rows(checkpoint.config()));
         let prompt = random.prompt(split + 9);
         let mut scene = Scene::new(&checkpoint, &device, prompt, split);
         let resumed = scene.rerun(split, Stale::Nan, &mut random);
-        assert_eq!(bits(&resumed), bits(&scene.from_scratch), "{name}, split at {split}");
+        assert_eq!(bits(&resumed), bits(&scene.from_scratch), "{}, split at {split}", device.name);
     }
 }
 
 #[test]
 fn window_can_be_saved_before_each_of_the_newest_sixteen_positions_of_a_decoding_sequence() {
     let checkpoint = poisoned("window16");
-    for (name, device) in devices() {
+    for device in devices() {
         let mut random = Random(9);
         let prompt = random.prompt(70);
         let limits = ModelLimits { max_step_rows: 1, max_logit_rows: 1, ..limits() };
-        let mut model = Model::load(&checkpoint, device(), &limits).unwrap();
+        let mut model = device.load(&checkpoint, limits);
         let mut original = Sequence::new(0);
         let mut logits = Vec::new();
         for id in &prompt {
@@ -256,7 +269,7 @@ fn window_can_be_saved_before_each_of_the_newest_sixteen_positions_of_a_decoding
                 .unwrap();
             let mut resumed = Sequence { ring: 1, blocks: original.blocks.clone(), computed: position };
             let got = resumed.feed(&mut model, &prompt[position..=position], 1);
-            assert_eq!(bits(&got), bits(&logits[position..=position]), "{name}, {back} back");
+            assert_eq!(bits(&got), bits(&logits[position..=position]), "{}, {back} back", device.name);
         }
     }
 }

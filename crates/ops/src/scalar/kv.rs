@@ -7,6 +7,7 @@ use sostenuto_formats::codes::{bf16_to_f32, f32_to_bf16};
 use super::zeroed;
 use crate::backend::DeviceError;
 use crate::copy::KvCopy;
+use crate::int8::{int8_scale, to_int8};
 use crate::spec::{KV_BLOCK_SLOTS, KvDtype, KvLayerId, KvLayerSpec, KvSpec};
 use crate::step::StepInputs;
 
@@ -22,6 +23,8 @@ pub(super) struct KvStore {
 enum Elements {
     F32(Vec<f32>),
     Bf16(Vec<u16>),
+    /// Integers, and the scale of each head: `[slot, key or value, kv_head]`.
+    Int8(Vec<i8>, Vec<f32>),
 }
 
 /// Which of the two things a slot holds.
@@ -39,10 +42,12 @@ impl KvStore {
                 KvLayerSpec::Full => 0,
                 KvLayerSpec::Sliding => spec.num_snapshots * spec.snapshot_slots(),
             };
-            let elements = (spec.layer_slots(layer) + snapshots) * 2 * spec.num_kv_heads * spec.head_dim;
+            let heads = (spec.layer_slots(layer) + snapshots) * 2 * spec.num_kv_heads;
+            let elements = heads * spec.head_dim;
             layers.push(match spec.dtype {
                 KvDtype::F32 => Elements::F32(zeroed(elements, "KV store")?),
                 KvDtype::Bf16 => Elements::Bf16(zeroed(elements, "KV store")?),
+                KvDtype::Int8 => Elements::Int8(zeroed(elements, "KV store")?, zeroed(heads, "KV store")?),
             });
         }
         Ok(Self { spec, layers })
@@ -114,47 +119,55 @@ impl KvStore {
 
     /// Copies a slot in every layer of a kind.
     fn copy_slot(&mut self, kind: KvLayerSpec, from: usize, to: usize) {
-        let elements = 2 * self.spec.num_kv_heads * self.spec.head_dim;
-        let (from, to) = (from * elements, to * elements);
+        let (heads, dim) = (2 * self.spec.num_kv_heads, self.spec.head_dim);
+        let (from, to) = (from * heads, to * heads);
+        let elements = from * dim..(from + heads) * dim;
         for (layer, _) in self.layers.iter_mut().zip(&self.spec.layers).filter(|(_, layer)| **layer == kind) {
             match layer {
-                Elements::F32(values) => values.copy_within(from..from + elements, to),
-                Elements::Bf16(values) => values.copy_within(from..from + elements, to),
+                Elements::F32(values) => values.copy_within(elements.clone(), to * dim),
+                Elements::Bf16(values) => values.copy_within(elements.clone(), to * dim),
+                Elements::Int8(values, scales) => {
+                    values.copy_within(elements.clone(), to * dim);
+                    scales.copy_within(from..from + heads, to);
+                }
             }
         }
     }
 
-    pub(super) fn set(
-        &mut self,
-        layer: KvLayerId,
-        slot: usize,
-        part: Part,
-        head: usize,
-        index: usize,
-        value: f32,
-    ) {
-        let at = self.at(slot, part, head) + index;
+    /// Writes a head of a slot.
+    pub(super) fn set(&mut self, layer: KvLayerId, slot: usize, part: Part, head: usize, values: &[f32]) {
+        let (head, dim) = (self.head(slot, part, head), self.spec.head_dim);
+        let range = head * dim..(head + 1) * dim;
         match &mut self.layers[layer.0 as usize] {
-            Elements::F32(elements) => elements[at] = value,
-            Elements::Bf16(elements) => elements[at] = f32_to_bf16(value),
+            Elements::F32(elements) => elements[range].copy_from_slice(values),
+            Elements::Bf16(elements) => {
+                elements[range].iter_mut().zip(values).for_each(|(e, &value)| *e = f32_to_bf16(value));
+            }
+            Elements::Int8(elements, scales) => {
+                let scale = int8_scale(values);
+                elements[range].iter_mut().zip(values).for_each(|(e, &value)| *e = to_int8(value, scale));
+                scales[head] = scale;
+            }
         }
     }
 
     pub(super) fn get(&self, layer: KvLayerId, slot: usize, part: Part, head: usize, index: usize) -> f64 {
-        let at = self.at(slot, part, head) + index;
-        f64::from(match &self.layers[layer.0 as usize] {
-            Elements::F32(elements) => elements[at],
-            Elements::Bf16(elements) => bf16_to_f32(elements[at]),
-        })
+        let head = self.head(slot, part, head);
+        let at = head * self.spec.head_dim + index;
+        match &self.layers[layer.0 as usize] {
+            Elements::F32(elements) => f64::from(elements[at]),
+            Elements::Bf16(elements) => f64::from(bf16_to_f32(elements[at])),
+            Elements::Int8(elements, scales) => f64::from(elements[at]) * f64::from(scales[head]),
+        }
     }
 
-    /// Index of the first element of a head in a slot.
-    fn at(&self, slot: usize, part: Part, head: usize) -> usize {
+    /// Index of a head of a slot.
+    fn head(&self, slot: usize, part: Part, head: usize) -> usize {
         let heads = self.spec.num_kv_heads;
         let part = match part {
             Part::Key => 0,
             Part::Value => heads,
         };
-        (slot * 2 * heads + part + head) * self.spec.head_dim
+        slot * 2 * heads + part + head
     }
 }

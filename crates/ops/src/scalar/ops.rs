@@ -118,10 +118,8 @@ impl ScalarBackend {
             }
             let keys = rotated[num_heads * dim..].chunks_exact(dim);
             for (head, (key, value)) in keys.zip(values.chunks_exact(dim)).enumerate() {
-                for i in 0..dim {
-                    kv.set(layer, slot, Part::Key, head, i, key[i]);
-                    kv.set(layer, slot, Part::Value, head, i, value[i]);
-                }
+                kv.set(layer, slot, Part::Key, head, key);
+                kv.set(layer, slot, Part::Value, head, value);
             }
         }
         self.kv = Some(kv);

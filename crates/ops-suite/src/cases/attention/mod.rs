@@ -73,6 +73,9 @@ pub(super) fn cases() -> Vec<AttentionCase> {
     [
         base,
         Shape { dtype: KvDtype::Bf16, ..base },
+        Shape { dtype: KvDtype::Int8, ..base },
+        Shape { dtype: KvDtype::Int8, scale: 0.0, ..base },
+        Shape { dtype: KvDtype::Int8, heads: (5, 1, 6), ..base },
         Shape { scale: 4.0, ..base },
         Shape { scale: 0.0, ..base },
         Shape { heads: (3, 3, 32), ..base },
@@ -80,6 +83,7 @@ pub(super) fn cases() -> Vec<AttentionCase> {
         Shape { heads: (5, 1, 6), ..base },
         wide,
         Shape { dtype: KvDtype::Bf16, scale: 2.0, ..wide },
+        Shape { dtype: KvDtype::Int8, scale: 2.0, ..wide },
         Shape { window: Some(128), ring_rows: 17, ..wide },
         Shape { window: Some(128), ring_rows: 30, dtype: KvDtype::Bf16, ..wide },
         sliding,
@@ -87,6 +91,7 @@ pub(super) fn cases() -> Vec<AttentionCase> {
         Shape { window: Some(1), ring_rows: 1, ..sliding },
         Shape { window: Some(100), ring_rows: 50, lengths: &[120, 7], ..sliding },
         Shape { dtype: KvDtype::Bf16, heads: (8, 1, 32), ..sliding },
+        Shape { dtype: KvDtype::Int8, heads: (8, 2, 32), ..sliding },
     ]
     .into_iter()
     .map(AttentionCase::new)
@@ -300,12 +305,18 @@ impl AttentionCase {
     /// A key or value head of a row, as the KV store keeps it.
     fn stored(&self, row: &Row, head: usize) -> Vec<f64> {
         let values = &row.qkv[head * self.dim..(head + 1) * self.dim];
+        let largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
         let round = |value: f32| match self.dtype {
             KvDtype::F32 => f64::from(value),
             KvDtype::Bf16 => {
                 let bits = value.to_bits();
                 let rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
                 f64::from(f32::from_bits(rounded))
+            }
+            KvDtype::Int8 if largest == 0.0 => 0.0,
+            KvDtype::Int8 => {
+                let scale = largest / 127.0;
+                f64::from((value / scale).round_ties_even()) * f64::from(scale)
             }
         };
         values.iter().map(|&value| round(value)).collect()

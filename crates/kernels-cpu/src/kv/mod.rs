@@ -6,57 +6,20 @@
 //! slot p % 16 of its group in either kind of layer. A sliding layer's window snapshots follow its rings, each like
 //! a ring of its own.
 
+mod element;
+mod layer;
+
 use std::ops::Range;
 
-use sostenuto_formats::codes::f32_to_bf16;
 use sostenuto_ops::{
-    DeviceError, KV_BLOCK_SLOTS, KvCopy, KvDtype, KvLayerId, KvLayerSpec, KvMemory, KvSpec, StepInputs,
+    DeviceError, KV_BLOCK_SLOTS, KvCopy, KvLayerId, KvLayerSpec, KvMemory, KvSpec, StepInputs,
 };
 
-use crate::memory::{Memory, Number};
-use crate::simd::Simd;
+pub(crate) use element::Element;
+pub(crate) use layer::{Layer, Parts, Planes};
 
 /// Slots of a group.
 pub(crate) const GROUP: usize = KV_BLOCK_SLOTS;
-
-/// How a KV element is kept.
-pub(crate) trait Element: Number {
-    fn from_f32(value: f32) -> Self;
-
-    /// The first lanes of `values`.
-    fn load<S: Simd>(s: S, values: &[Self]) -> S::F32;
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn from_f32(value: f32) -> Self {
-        value
-    }
-
-    #[inline(always)]
-    fn load<S: Simd>(s: S, values: &[Self]) -> S::F32 {
-        s.load(values)
-    }
-}
-
-/// A bf16, by its bits.
-impl Element for u16 {
-    #[inline(always)]
-    fn from_f32(value: f32) -> Self {
-        f32_to_bf16(value)
-    }
-
-    #[inline(always)]
-    fn load<S: Simd>(s: S, values: &[Self]) -> S::F32 {
-        s.load_bf16(values)
-    }
-}
-
-/// Keys and values of one layer.
-pub(crate) enum Elements {
-    F32 { keys: Memory<f32>, values: Memory<f32> },
-    Bf16 { keys: Memory<u16>, values: Memory<u16> },
-}
 
 /// Sizes within a layer.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +44,7 @@ pub(crate) struct Geometry {
 pub(crate) struct KvStore {
     pub(crate) geometry: Geometry,
     kinds: Vec<KvLayerSpec>,
-    layers: Vec<Elements>,
+    layers: Vec<Layer>,
 }
 
 /// Where a sequence's groups lie in a layer.
@@ -100,18 +63,8 @@ impl KvStore {
         let geometry = Geometry::new(spec);
         let mut layers = Vec::with_capacity(spec.layers.len());
         for kind in &spec.layers {
-            let heads = geometry.layer_groups(spec, *kind) * geometry.kv_heads;
-            let (keys, values) = (heads * geometry.key_elements(), heads * geometry.value_elements());
-            layers.push(match spec.dtype {
-                KvDtype::F32 => Elements::F32 {
-                    keys: Memory::zeroed(keys, "keys")?,
-                    values: Memory::zeroed(values, "values")?,
-                },
-                KvDtype::Bf16 => Elements::Bf16 {
-                    keys: Memory::zeroed(keys, "keys")?,
-                    values: Memory::zeroed(values, "values")?,
-                },
-            });
+            let groups = geometry.layer_groups(spec, *kind);
+            layers.push(Layer::new(spec.dtype, &geometry, groups)?);
         }
         Ok(Self { geometry, kinds: spec.layers.clone(), layers })
     }
@@ -122,30 +75,24 @@ impl KvStore {
             let layers = self.layers.iter().zip(&self.kinds).filter(|(_, kind)| **kind == wanted);
             layers.map(|(layer, _)| layer.bytes()).sum()
         };
-        let (rings, snapshots) = (self.geometry.all_ring_groups, self.geometry.all_snapshot_groups);
-        let both = bytes(KvLayerSpec::Sliding);
-        let snapshots = both / (rings + snapshots).max(1) * snapshots;
-        KvMemory { full: bytes(KvLayerSpec::Full), sliding: both - snapshots, snapshots }
+        self.geometry.by_use(bytes(KvLayerSpec::Full), bytes(KvLayerSpec::Sliding))
     }
 
-    /// What [`KvStore::memory`] is of a store made from `spec`. A head's elements in a group are whole cache lines.
+    /// What [`KvStore::memory`] is of a store made from `spec`.
     pub(crate) fn planned_memory(spec: &KvSpec) -> KvMemory {
         let geometry = Geometry::new(spec);
-        let head_elements = geometry.key_elements() + geometry.value_elements();
-        let group_bytes = geometry.kv_heads * head_elements * spec.dtype.bytes();
-        let bytes = |kind, groups| spec.count(kind) * groups * group_bytes;
-        KvMemory {
-            full: bytes(KvLayerSpec::Full, spec.num_blocks),
-            sliding: bytes(KvLayerSpec::Sliding, geometry.all_ring_groups),
-            snapshots: bytes(KvLayerSpec::Sliding, geometry.all_snapshot_groups),
-        }
+        let bytes = |kind| {
+            let groups = geometry.layer_groups(spec, kind);
+            spec.count(kind) * Layer::planned_bytes(spec.dtype, &geometry, groups)
+        };
+        geometry.by_use(bytes(KvLayerSpec::Full), bytes(KvLayerSpec::Sliding))
     }
 
-    pub(crate) fn layer(&self, layer: KvLayerId) -> &Elements {
+    pub(crate) fn layer(&self, layer: KvLayerId) -> &Layer {
         &self.layers[layer.0 as usize]
     }
 
-    pub(crate) fn layer_mut(&mut self, layer: KvLayerId) -> &mut Elements {
+    pub(crate) fn layer_mut(&mut self, layer: KvLayerId) -> &mut Layer {
         &mut self.layers[layer.0 as usize]
     }
 
@@ -193,19 +140,7 @@ impl KvStore {
     fn copy_slots(&mut self, kind: KvLayerSpec, from: usize, to: usize, slots: Range<usize>) {
         let geometry = self.geometry;
         for (layer, _) in self.layers.iter_mut().zip(&self.kinds).filter(|(_, layer)| **layer == kind) {
-            match layer {
-                Elements::F32 { keys, values } => geometry.copy_slots((keys, values), from, to, &slots),
-                Elements::Bf16 { keys, values } => geometry.copy_slots((keys, values), from, to, &slots),
-            }
-        }
-    }
-}
-
-impl Elements {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::F32 { keys, values } => keys.bytes() + values.bytes(),
-            Self::Bf16 { keys, values } => keys.bytes() + values.bytes(),
+            layer.copy_slots(&geometry, from, to, &slots);
         }
     }
 }
@@ -235,24 +170,11 @@ impl Geometry {
         Groups::Ring { first, groups: self.snapshot_groups }
     }
 
-    /// Copies slots of all heads of a group of a layer to another.
-    fn copy_slots<E: Element>(
-        &self,
-        (keys, values): (&mut [E], &mut [E]),
-        from: usize,
-        to: usize,
-        slots: &Range<usize>,
-    ) {
-        let key_rows = self.kv_heads * self.dim;
-        for row in 0..key_rows {
-            let at = |group: usize| (group * key_rows + row) * GROUP;
-            keys.copy_within(at(from) + slots.start..at(from) + slots.end, at(to) + slots.start);
-        }
-        for head in 0..self.kv_heads {
-            let at =
-                |group: usize, slot: usize| ((group * self.kv_heads + head) * GROUP + slot) * self.value_row;
-            values.copy_within(at(from, slots.start)..at(from, slots.end), at(to, slots.start));
-        }
+    /// Splits the bytes of sliding layers between rings and snapshots.
+    fn by_use(&self, full: usize, sliding: usize) -> KvMemory {
+        let (rings, snapshots) = (self.all_ring_groups, self.all_snapshot_groups);
+        let snapshots = sliding / (rings + snapshots).max(1) * snapshots;
+        KvMemory { full, sliding: sliding - snapshots, snapshots }
     }
 
     /// Groups of a layer.
