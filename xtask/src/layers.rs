@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u32, &str)] = &[
     ("kernels-cpu", 20, "SIMD kernels, ISA witness, thread pool, CPU backend"),
     ("model", 30, "weights bound once to named fields, the forward program, memory plan"),
     ("engine", 40, "KV accounting, scheduler, sampler, step loop; commands in, events out"),
+    ("engine-sim", 45, "test only: the engine under a fake model, a virtual clock, seeded users and faults"),
     ("server", 60, "HTTP, streaming, auth, admission, mapping api ↔ harmony ↔ engine"),
     ("cli", 70, "the binary `sostenuto`: chooses the backend, loads, wires, runs"),
 ];

@@ -2,6 +2,8 @@
 
 mod clients;
 mod layers;
+mod mutants;
+mod sim;
 mod steps;
 mod tidy;
 
@@ -28,12 +30,15 @@ enum Task {
     Tidy,
     /// Prints the layer table of ARCHITECTURE.md.
     Layers,
+    /// Runs simulated engines: seeded users and faults, every invariant checked after every step.
+    Sim(sim::Sim),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Test { only } => steps::run_all(only.as_deref()),
         Task::Tidy => tidy::check(),
+        Task::Sim(sim) => sim::run(&sim),
         Task::Layers => {
             print!("{}", layers::markdown());
             Ok(())
