@@ -73,6 +73,10 @@ impl Stream {
                     for varies in ["id", "created"] {
                         event[varies].take();
                     }
+                    // A new engine process has an empty prefix cache.
+                    if let Some(cached) = event.pointer_mut("/usage/prompt_tokens_details/cached_tokens") {
+                        cached.take();
+                    }
                     return Some(event);
                 }
                 None => {}
