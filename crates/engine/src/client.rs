@@ -52,6 +52,13 @@ pub trait EngineClient: fmt::Debug + Send + Sync + 'static {
     /// is dropped unused then.
     fn submit(&self, request: GenerateRequest, sink: Box<dyn EventSink>) -> Result<RequestId, SubmitError>;
 
+    /// Whether a request would be refused now whatever it asks for, so that a caller need not prepare one: the queue
+    /// holds as many as it may, or the engine loads, ends or has ended. A refusal counts as one.
+    ///
+    /// # Errors
+    /// As for [`EngineClient::submit`].
+    fn check_room(&self) -> Result<(), SubmitError>;
+
     /// Asks for the end of a request, which comes with [`crate::FinishReason::Cancelled`]. Of no effect on a request
     /// that ended.
     fn cancel(&self, id: RequestId);
@@ -78,6 +85,10 @@ pub trait EngineClient: fmt::Debug + Send + Sync + 'static {
 impl EngineClient for EngineHandle {
     fn submit(&self, request: GenerateRequest, sink: Box<dyn EventSink>) -> Result<RequestId, SubmitError> {
         self.submit_boxed(request, sink)
+    }
+
+    fn check_room(&self) -> Result<(), SubmitError> {
+        EngineHandle::check_room(self)
     }
 
     fn cancel(&self, id: RequestId) {

@@ -117,11 +117,24 @@ impl EngineHandle {
         let shared = &self.owner.shared;
         let request = shared.rules.check(request)?;
         let result = shared.inbox.submit(request, sink);
-        match &result {
-            Ok(_) => shared.stats.accepted.fetch_add(1, Relaxed),
-            Err(SubmitError::QueueFull { .. }) => shared.stats.refused.fetch_add(1, Relaxed),
-            Err(_) => 0,
-        };
+        if result.is_ok() {
+            shared.stats.accepted.fetch_add(1, Relaxed);
+        }
+        self.count_refusal(result)
+    }
+
+    /// Whether a request would be refused now whatever it asks for.
+    ///
+    /// # Errors
+    /// As for [`EngineHandle::submit`].
+    pub fn check_room(&self) -> Result<(), SubmitError> {
+        self.count_refusal(self.owner.shared.inbox.check_room())
+    }
+
+    fn count_refusal<T>(&self, result: Result<T, SubmitError>) -> Result<T, SubmitError> {
+        if let Err(SubmitError::QueueFull { .. }) = result {
+            self.owner.shared.stats.refused.fetch_add(1, Relaxed);
+        }
         result
     }
 

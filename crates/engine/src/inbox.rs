@@ -89,10 +89,8 @@ impl Inbox {
         sink: Box<dyn EventSink>,
     ) -> Result<RequestId, SubmitError> {
         let mut contents = self.lock();
-        contents.check_serving()?;
         let prompt_tokens = request.prompt_tokens();
-        let sum = contents.arriving.plus(contents.waiting).with(prompt_tokens, self.limit);
-        sum.map_err(|full| full.into_error(contents.retry_after))?;
+        contents.check_room(prompt_tokens, self.limit)?;
         contents.arriving = contents.arriving.plus(QueueLoad { requests: 1, prompt_tokens });
         let id = RequestId(contents.next_id);
         contents.next_id += 1;
@@ -100,6 +98,11 @@ impl Inbox {
         contents.submissions.push(Submission { id, request, sink });
         self.arrived.notify_one();
         Ok(id)
+    }
+
+    /// Refuses where any request would be refused.
+    pub(crate) fn check_room(&self) -> Result<(), SubmitError> {
+        self.lock().check_room(0, self.limit)
     }
 
     /// Asks for the end of a request; ignored if it ended already.
@@ -206,6 +209,13 @@ impl Contents {
             State::Draining { .. } | State::Stopping => Err(SubmitError::ShuttingDown),
             State::Ended { reason } => Err(SubmitError::Stopped { reason: reason.clone() }),
         }
+    }
+
+    /// Whether a prompt of so many tokens may wait.
+    fn check_room(&self, prompt_tokens: usize, limit: QueueLoad) -> Result<(), SubmitError> {
+        self.check_serving()?;
+        let sum = self.arriving.plus(self.waiting).with(prompt_tokens, limit);
+        sum.map(drop).map_err(|full| full.into_error(self.retry_after))
     }
 
     fn is_quiet(&self) -> bool {

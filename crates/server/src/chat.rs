@@ -77,6 +77,8 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<Response, ApiError> 
     let name = request.extensions().get::<RequestName>().cloned();
     let key = request.extensions().get::<KeyId>().copied().unwrap_or_default();
     let body = read_json_body(request, app.deadlines.body).await?;
+    // Before the work of rendering: under overload most requests end here.
+    app.engine.check_room()?;
     let arrived = Instant::now();
     let prepared = prepare(app, body, key).await?;
     let (n, with_logprobs) = (prepared.request.n, prepared.request.logprobs.is_some());

@@ -14,7 +14,7 @@ use crate::engine::ShutdownMode;
 use crate::error::{EngineError, SubmitError};
 use crate::event::{Event, EventSink, FinishReason};
 use crate::limits::{MAX_QUEUED_PROMPT_TOKENS, MAX_QUEUED_REQUESTS};
-use crate::queue::QueueLoad;
+use crate::queue::{QueueFull, QueueLoad};
 use crate::remote::journal::{Delivery, EventViolation, Journal};
 use crate::remote::message::ToEngine;
 use crate::remote::supervisor::Supervisor;
@@ -108,11 +108,15 @@ impl EngineClient for RemoteEngine {
                 self.shared.changed.notify_all();
                 Ok(RequestId(id))
             }
-            Err(full) => {
-                front.stats.refused += 1;
-                Err(full.into_error(front.drain_rate.retry_after(now - self.shared.begun)))
-            }
+            Err(full) => Err(front.refuse(full, now - self.shared.begun)),
         }
+    }
+
+    fn check_room(&self) -> Result<(), SubmitError> {
+        let mut front = self.shared.lock();
+        front.rules_for_submit()?;
+        let room = front.journal.check_room(0);
+        room.map_err(|full| front.refuse(full, self.shared.begun.elapsed()))
     }
 
     fn cancel(&self, id: RequestId) {
@@ -229,6 +233,12 @@ impl Front {
             (Standing::Ready | Standing::Degraded { .. }, None, Some(rules)) => Ok(rules),
             (_, None, _) => Err(SubmitError::Starting),
         }
+    }
+
+    /// Counts a refusal and says when to try again.
+    fn refuse(&mut self, full: QueueFull, now: Duration) -> SubmitError {
+        self.stats.refused += 1;
+        full.into_error(self.drain_rate.retry_after(now))
     }
 
     fn is_over(&self) -> bool {

@@ -124,7 +124,7 @@ impl Journal {
         sink: Box<dyn EventSink>,
         now: Instant,
     ) -> Result<u64, QueueFull> {
-        self.waiting().with(request.prompt.len(), self.limit)?;
+        self.check_room(request.prompt.len())?;
         let id = self.next_id;
         self.next_id += 1;
         let entry = Entry {
@@ -141,6 +141,14 @@ impl Journal {
         self.entries.insert(id, entry);
         self.unsent.push_back(id);
         Ok(id)
+    }
+
+    /// Whether a request with a prompt of so many tokens may wait.
+    ///
+    /// # Errors
+    /// [`QueueFull`].
+    pub(crate) fn check_room(&self, prompt_tokens: usize) -> Result<(), QueueFull> {
+        self.waiting().with(prompt_tokens, self.limit).map(drop)
     }
 
     /// Requests that do not run.

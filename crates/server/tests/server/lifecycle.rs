@@ -235,6 +235,10 @@ impl EngineClient for Elsewhere {
         Err(SubmitError::Starting)
     }
 
+    fn check_room(&self) -> Result<(), SubmitError> {
+        Err(SubmitError::Starting)
+    }
+
     fn cancel(&self, _: RequestId) {}
 
     fn stats(&self) -> EngineStats {
