@@ -88,6 +88,7 @@ struct EndLabels {
 pub(crate) struct AnswerMetrics {
     success: Family<EndLabels, Counter>,
     prompt_tokens: Counter,
+    generation_tokens: Counter,
     first_token: Histogram,
     inter_token: Histogram,
     time_per_output_token: Histogram,
@@ -114,6 +115,8 @@ impl AnswerMetrics {
         let prompt_tokens = Counter::default();
         let about = "Prompt tokens of answers that have begun, those from the cache included";
         registry.register("vllm:prompt_tokens", about, prompt_tokens.clone());
+        let generation_tokens = Counter::default();
+        registry.register("vllm:generation_tokens", "Tokens of answers", generation_tokens.clone());
         let mut histogram = |name: &str, about: &str, bounds: &[f64]| {
             let histogram = Histogram::new(bounds.iter().copied());
             registry.register(name, about, histogram.clone());
@@ -153,6 +156,7 @@ impl AnswerMetrics {
             ),
             success,
             prompt_tokens,
+            generation_tokens,
         }
     }
 
@@ -208,6 +212,7 @@ impl Timeline {
             }
             Some(before) => self.metrics.inter_token.observe(seconds(before, at)),
         }
+        self.metrics.generation_tokens.inc();
         self.tokens += 1;
     }
 

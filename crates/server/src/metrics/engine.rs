@@ -38,7 +38,6 @@ fn encode_of_model(page: &mut Page<'_>, stats: &EngineStats) -> fmt::Result {
     let usage = stats.blocks.held as f64 / stats.total_blocks.max(1) as f64;
     page.gauge("vllm:kv_cache_usage_perc", "Share of the KV blocks in use, 0 to 1", usage)?;
     let totals = &stats.totals;
-    page.counter("vllm:generation_tokens", "Tokens generated", totals.decode_tokens)?;
     page.counter(
         "vllm:prefix_cache_queries",
         "Tokens looked up in the prefix cache",
