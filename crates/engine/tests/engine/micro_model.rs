@@ -1,8 +1,5 @@
 //! The whole engine over a small trained-shape model: whatever the company, chunking, cache, preemption or restart, a
 //! request's tokens and logprobs are those of a run alone and from scratch, bit for bit.
-//!
-//! Seen to fail when: the re-run is one token shorter; windows are saved before they are exact; re-run rows write the
-//! shared blocks.
 
 use std::path::Path;
 use std::time::Duration;

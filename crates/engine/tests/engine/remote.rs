@@ -1,7 +1,4 @@
 //! Engine processes that are killed, stopped, hang and lie: every request ends with the events of its undisturbed run.
-//!
-//! Seen to fail when: the journal forgets a token; a second `Started` is passed on; requests are sent again without their
-//! tokens; a token out of turn is accepted; the watchdog is off; strikes are not counted.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
