@@ -194,7 +194,8 @@ impl Builder {
 
     /// bf16 below 2 in magnitude, most of them small.
     fn bf16(&mut self, out_features: usize, in_features: usize) -> WeightId {
-        self.weight(WeightSpec::matrix("dense", out_features, in_features))
+        let may_round = out_features != EXPERTS;
+        self.weight(WeightSpec { may_round, ..WeightSpec::matrix("dense", out_features, in_features) })
     }
 
     fn weight(&mut self, spec: WeightSpec) -> WeightId {
@@ -226,6 +227,7 @@ impl Builder {
             experts: EXPERTS,
             out_features,
             in_features: HIDDEN,
+            may_round: false,
         };
         let bias = WeightSpec { experts: EXPERTS, ..WeightSpec::vector("bias", out_features) };
         (self.weight(spec), self.weight(bias))

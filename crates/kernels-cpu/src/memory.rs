@@ -20,6 +20,7 @@ impl Number for f32 {}
 impl Number for u32 {}
 impl Number for u16 {}
 impl Number for i8 {}
+impl Number for u8 {}
 impl Number for [f32; crate::simd::BLOCK] {}
 impl Number for crate::simd::Int8Block {}
 

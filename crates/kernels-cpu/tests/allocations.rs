@@ -67,7 +67,14 @@ fn model(precision: Precision, dtype: KvDtype, threads: usize) -> (CpuBackend, P
     let (experts, weights) = (buffer("experts", BufferKind::U32, 2), buffer("weights", BufferKind::F32, 2));
     let (swiglu, logits) = (buffer("swiglu", BufferKind::F32, 128), buffer("logits", BufferKind::F32, 3000));
     let mut weight = |format, experts, out_features, in_features| {
-        let spec = WeightSpec { name: "weight".into(), format, experts, out_features, in_features };
+        let spec = WeightSpec {
+            name: "weight".into(),
+            format,
+            experts,
+            out_features,
+            in_features,
+            may_round: format == WeightFormat::Bf16 && [64, 128].contains(&out_features),
+        };
         let bytes = |len: usize| if len == 0 { vec![] } else { vec![SharedBytes::from_vec(vec![60; len])] };
         let data = WeightData { values: bytes(spec.value_bytes()), scales: bytes(spec.scale_bytes()) };
         device.load_weight(spec, data).unwrap()

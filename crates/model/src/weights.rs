@@ -53,7 +53,7 @@ const LAYER_WEIGHTS: [LayerWeight; 13] = [
 
 /// How a device is told of a weight.
 pub(crate) fn spec(reference: WeightRef, config: &ModelConfig) -> WeightSpec {
-    use LayerWeight::{DownBias, GateUpBias};
+    use LayerWeight::{DownBias, GateUpBias, OutWeight, QkvWeight};
     let (_, shape) = reference.dtype_and_shape(config);
     let name = match reference {
         WeightRef::Layer(layer, weight) => format!("{weight:?} of layer {layer}"),
@@ -62,7 +62,10 @@ pub(crate) fn spec(reference: WeightRef, config: &ModelConfig) -> WeightSpec {
     match (reference, shape.as_slice()) {
         (_, &[len]) => WeightSpec::vector(name, len),
         (WeightRef::Layer(_, GateUpBias | DownBias), &[experts, width]) => {
-            WeightSpec { name, format: WeightFormat::Bf16, experts, out_features: 1, in_features: width }
+            WeightSpec { experts, ..WeightSpec::vector(name, width) }
+        }
+        (WeightRef::Unembedding | WeightRef::Layer(_, QkvWeight | OutWeight), &[out_features, in_features]) => {
+            WeightSpec::product(name, out_features, in_features)
         }
         (_, &[out_features, in_features]) => WeightSpec::matrix(name, out_features, in_features),
         (_, &[experts, out_features, mx_blocks, bytes]) => WeightSpec {
@@ -71,6 +74,7 @@ pub(crate) fn spec(reference: WeightRef, config: &ModelConfig) -> WeightSpec {
             experts,
             out_features,
             in_features: mx_blocks * bytes * 2,
+            may_round: false,
         },
         (_, shape) => unreachable!("{name} has {} dimensions", shape.len()),
     }

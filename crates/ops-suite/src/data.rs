@@ -123,7 +123,7 @@ impl Tensor {
 }
 
 fn spec(name: &str, format: WeightFormat, [experts, out_features, in_features]: [usize; 3]) -> WeightSpec {
-    WeightSpec { name: name.to_owned(), format, experts, out_features, in_features }
+    WeightSpec { name: name.to_owned(), format, experts, out_features, in_features, may_round: false }
 }
 
 /// Cuts bytes into pieces at multiples of `unit`.

@@ -76,12 +76,27 @@ pub struct WeightSpec {
     pub out_features: usize,
     /// Columns: input features, the reduction dimension.
     pub in_features: usize,
+    /// Whether [`Precision::Fast`](crate::Precision::Fast) may round it to 8 bits, with a scale for every 32 elements of
+    /// a row: a large bf16 matrix that is only multiplied with, where no decision hangs on a single product.
+    pub may_round: bool,
 }
 
 impl WeightSpec {
-    /// A bf16 matrix `[out_features, in_features]`.
+    /// A bf16 matrix `[out_features, in_features]`, kept as it is.
     pub fn matrix(name: impl Into<String>, out_features: usize, in_features: usize) -> Self {
-        Self { name: name.into(), format: WeightFormat::Bf16, experts: 1, out_features, in_features }
+        Self {
+            name: name.into(),
+            format: WeightFormat::Bf16,
+            experts: 1,
+            out_features,
+            in_features,
+            may_round: false,
+        }
+    }
+
+    /// A bf16 matrix `[out_features, in_features]` that is only multiplied with and may be rounded.
+    pub fn product(name: impl Into<String>, out_features: usize, in_features: usize) -> Self {
+        Self { may_round: true, ..Self::matrix(name, out_features, in_features) }
     }
 
     /// A bf16 vector `[len]`.

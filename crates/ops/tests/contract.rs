@@ -40,7 +40,7 @@ fn zeros(spec: &WeightSpec) -> WeightData {
 
 fn mxfp4(experts: usize, out_features: usize, in_features: usize) -> WeightSpec {
     let format = WeightFormat::Mxfp4;
-    WeightSpec { name: "experts".into(), format, experts, out_features, in_features }
+    WeightSpec { name: "experts".into(), format, experts, out_features, in_features, may_round: false }
 }
 
 fn kv() -> KvSpec {

@@ -129,7 +129,14 @@ fn weight(
     out_features: usize,
     in_features: usize,
 ) -> Result<WeightId, DeviceError> {
-    let spec = WeightSpec { name: "rate".to_owned(), format, experts, out_features, in_features };
+    let spec = WeightSpec {
+        name: "rate".to_owned(),
+        format,
+        experts,
+        out_features,
+        in_features,
+        may_round: format == WeightFormat::Bf16,
+    };
     let data = match format {
         WeightFormat::Bf16 => {
             let values = [0x00, 0x3c].repeat(spec.value_bytes() / 2);

@@ -38,7 +38,8 @@ impl Default for CpuOptions {
     }
 }
 
-/// A device in host memory. Weights are used where they lie, as far as their pieces allow.
+/// A device in host memory. In [`Precision::Exact`] weights are used where they lie, as far as their pieces allow; in
+/// [`Precision::Fast`] those of large products are packed as they are loaded, and what they were packed from is let go.
 pub struct CpuBackend {
     witness: Witness,
     precision: Precision,
@@ -127,11 +128,12 @@ impl Backend for CpuBackend {
             BufferKind::F32 => Memory::<f32>::planned_bytes(spec.rows * spec.width),
             BufferKind::U32 => Memory::<u32>::planned_bytes(spec.rows * spec.width),
         });
+        let weights = registry.weights().iter().map(|spec| Weight::planned_bytes(spec, self.precision));
         Ok(DeviceMemory {
+            weights: weights.sum(),
             buffers: buffers.sum(),
             kv: registry.kv().map(KvStore::planned_memory).unwrap_or_default(),
             scratch: Need::of(program, registry, self.precision).bytes(self.pool.threads()),
-            ..registry.memory()
         })
     }
 
@@ -147,7 +149,7 @@ impl Backend for CpuBackend {
 
     fn load_weight(&mut self, spec: WeightSpec, data: WeightData) -> Result<WeightId, DeviceError> {
         let id = self.registry.add_weight(spec.clone(), &data)?;
-        self.weights.push(Weight::new(spec, data)?);
+        self.weights.push(Weight::new(spec, data, self.precision, (self.witness, &mut self.pool))?);
         Ok(id)
     }
 
@@ -172,7 +174,6 @@ impl Backend for CpuBackend {
         limits.check(step)?;
         let mut run = Run {
             witness: self.witness,
-            precision: self.precision,
             pool: &mut self.pool,
             registry: &self.registry,
             buffers: &mut self.buffers,

@@ -7,17 +7,18 @@
 
 use std::ops::Range;
 
-use sostenuto_ops::{BufferId, KvLayerId, Op, Precision, Registry, Rows, StepInputs, WeightId};
+use sostenuto_ops::{BufferId, KvLayerId, Op, Registry, Rows, StepInputs, WeightId};
 
 use super::Buffer;
-use super::scratch::Scratch;
+use super::scratch::{ExpertScratch, Scratch};
 use super::weight::{Piece, Weight};
 use crate::isa::Witness;
 use crate::kernel::attention::{Attend, write_slot};
 use crate::kernel::linear::Linear;
-use crate::kernel::matrix::{Bf16, Experts, Int8Experts, MxExperts};
-use crate::kernel::moe::{Activation, Down, GateUp, Routing};
+use crate::kernel::matrix::{Bf16, Experts, Matrix, MxExperts};
+use crate::kernel::moe::{Activation, Down, GateUp};
 use crate::kernel::pack::{Order, Pack, ToInt8, blocks};
+use crate::kernel::packed::{E2m1, Format, GROUP_ROWS, Int8, Packed, PackedExperts};
 use crate::kernel::panel::PANEL_ROWS;
 use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
 use crate::kv::{self, Element, GROUP, Groups, KvStore, Layer, Planes};
@@ -28,10 +29,12 @@ use crate::simd::BLOCK;
 /// Multiplications below which an op is not worth waking the workers for.
 const PARALLEL_FROM: usize = 1 << 16;
 
+/// Features that one task of an exact dense product computes at most.
+const EXACT_ROWS: usize = 48;
+
 /// A step in progress.
 pub(super) struct Run<'a> {
     pub(super) witness: Witness,
-    pub(super) precision: Precision,
     pub(super) pool: &'a mut Pool,
     pub(super) registry: &'a Registry,
     pub(super) buffers: &'a mut [Buffer],
@@ -110,31 +113,32 @@ impl Run<'_> {
         };
         let rows = self.count(rows);
         let mut result = self.take_f32(out);
-        let (n, k) = {
-            let spec = &self.weight(weight).spec;
-            (spec.out_features, spec.in_features)
-        };
-        self.pack(input, rows, k, Order::Bf16);
-        let (witness, packed) = (self.witness, &self.scratch.packed[..rows * blocks(k) * BLOCK]);
-        let weight = &self.weights[weight.0 as usize];
+        let (n, k) = self.shape(weight);
         let bias = bias.map(|bias| self.weights[bias.0 as usize].values());
-        let parts = Parts::new(&mut result[..rows * n]);
-        let size = chunk(n, self.pool.threads(), PANEL_ROWS);
-        let region = |task: usize, _: usize| {
-            let (piece, features) = part_of_piece(task, size, weight);
-            witness.run(Linear {
-                weight: Bf16::new(piece.bytes, k),
-                inputs: packed,
-                bias: bias.map(|bias| &bias[2 * piece.first..2 * (piece.first + piece.rows)]),
-                features,
-                accumulate,
-                out: parts,
-                width: n,
-                first: piece.first,
-            });
-        };
-        let tasks = weight.rows().map(|piece| piece.rows.div_ceil(size)).sum();
-        self.pool.run_if(rows * n * k >= PARALLEL_FROM, tasks, &region);
+        let task = LinearTasks { bias, n, out: Parts::new(&mut result[..rows * n]), accumulate };
+        let parallel = rows * n * k >= PARALLEL_FROM;
+        if let Some(panels) = self.weights[weight.0 as usize].panels() {
+            self.round::<Int8>(input, rows, k);
+            let inputs = &self.scratch.int8[..rows * blocks(k)];
+            let matrix = Packed::<Int8>::new(panels, n, k);
+            let size = chunk(n, self.pool.threads(), PANEL_ROWS);
+            let region = |i: usize, _: usize| {
+                self.witness.run_int8(task.kernel(matrix, inputs, 0, part(i, size, n)));
+            };
+            self.pool.run_if(parallel, n.div_ceil(size), &region);
+        } else {
+            self.pack(input, rows, k, Order::Bf16);
+            let inputs = self.scratch.packed[..rows * blocks(k) * BLOCK].as_chunks::<BLOCK>().0;
+            let size = chunk(n, self.pool.threads(), EXACT_ROWS);
+            let weight = &self.weights[weight.0 as usize];
+            let region = |i: usize, _: usize| {
+                let (piece, features) = part_of_piece(i, size, weight);
+                let matrix = Bf16::new(piece.bytes, k);
+                self.witness.run(task.kernel(matrix, inputs, piece.first, features));
+            };
+            let tasks = weight.rows().map(|piece| piece.rows.div_ceil(size)).sum();
+            self.pool.run_if(parallel, tasks, &region);
+        }
         self.put(out, Buffer::F32(result));
     }
 
@@ -268,24 +272,24 @@ impl Run<'_> {
             unreachable!("moe_gate_up only")
         };
         let (rows, k) = (self.step.rows(), self.width(experts));
-        let matrices = self.experts(weight);
-        let len = rows * matrices.in_features;
+        let (out_features, in_features) = self.shape(weight);
         let mut result = self.take_f32(out);
         self.route(experts, rows * k, weight);
-        self.prepare(input, rows, matrices.in_features);
-        let Scratch { packed, int8, routing, .. } = &*self.scratch;
         let bias = self.weights[bias.0 as usize].values();
-        let out_parts = Parts::new(&mut result[..rows * k * matrices.out_features / 2]);
-        let shared = (self.witness, &mut *self.pool, routing);
-        match self.precision {
-            Precision::Exact => {
-                let inputs = &packed.as_chunks::<BLOCK>().0[..len / BLOCK];
-                let tasks = GateUpTasks { experts: matrices, inputs, bias, k, limit, alpha, out: out_parts };
-                tasks.run(shared);
+        let out_parts = Parts::new(&mut result[..rows * k * out_features / 2]);
+        let blocks = rows * in_features / BLOCK;
+        match experts_of(&self.weights[weight.0 as usize]) {
+            ExpertWeights::Stored(experts) => {
+                self.pack(input, rows, in_features, Order::Mx);
+                let (inputs, scratch) = self.scratch.exact_experts(blocks);
+                let tasks = GateUpTasks { experts, inputs, bias, k, limit, alpha, out: out_parts };
+                tasks.run(self.witness, self.pool, scratch);
             }
-            Precision::Fast => {
-                let (experts, inputs) = (Int8Experts(matrices), &int8[..len / BLOCK]);
-                GateUpTasks { experts, inputs, bias, k, limit, alpha, out: out_parts }.run(shared);
+            ExpertWeights::Packed(experts) => {
+                self.round::<E2m1>(input, rows, in_features);
+                let (inputs, scratch) = self.scratch.packed_experts(blocks);
+                let tasks = GateUpTasks { experts, inputs, bias, k, limit, alpha, out: out_parts };
+                tasks.run(self.witness, self.pool, scratch);
             }
         }
         self.put(out, Buffer::F32(result));
@@ -296,43 +300,41 @@ impl Run<'_> {
             unreachable!("moe_down only")
         };
         let (rows, k) = (self.step.rows(), self.width(experts));
-        let matrices = self.experts(weight);
-        let len = rows * k * matrices.in_features;
+        let (out_features, in_features) = self.shape(weight);
         let mut result = self.take_f32(out);
         self.route(experts, rows * k, weight);
-        self.prepare(input, rows * k, matrices.in_features);
-        let Scratch { packed, int8, routing, threads, per_thread } = &mut *self.scratch;
         let bias = self.weights[bias.0 as usize].values();
-        let weights = &f32_of(self.buffers, weights)[..rows * k];
-        let out_parts = Parts::new(&mut result[..rows * matrices.out_features]);
-        let scratch = (Parts::new(threads), *per_thread);
-        let shared = (self.witness, &mut *self.pool, &*routing);
-        match self.precision {
-            Precision::Exact => {
-                let inputs = &packed.as_chunks::<BLOCK>().0[..len / BLOCK];
-                DownTasks { experts: matrices, inputs, bias, weights, k, out: out_parts, scratch }
-                    .run(shared);
+        let out_parts = Parts::new(&mut result[..rows * out_features]);
+        let blocks = rows * k * in_features / BLOCK;
+        match experts_of(&self.weights[weight.0 as usize]) {
+            ExpertWeights::Stored(experts) => {
+                self.pack(input, rows * k, in_features, Order::Mx);
+                let weights = &f32_of(self.buffers, weights)[..rows * k];
+                let (inputs, scratch) = self.scratch.exact_experts(blocks);
+                let tasks = DownTasks { experts, inputs, bias, weights, k, out: out_parts };
+                tasks.run(self.witness, self.pool, scratch);
             }
-            Precision::Fast => {
-                let (experts, inputs) = (Int8Experts(matrices), &int8[..len / BLOCK]);
-                DownTasks { experts, inputs, bias, weights, k, out: out_parts, scratch }.run(shared);
+            ExpertWeights::Packed(experts) => {
+                self.round::<E2m1>(input, rows * k, in_features);
+                let weights = &f32_of(self.buffers, weights)[..rows * k];
+                let (inputs, scratch) = self.scratch.packed_experts(blocks);
+                let tasks = DownTasks { experts, inputs, bias, weights, k, out: out_parts };
+                tasks.run(self.witness, self.pool, scratch);
             }
         }
         self.put(out, Buffer::F32(result));
     }
 
-    /// Packs rows of a buffer for an expert product, or rounds them to int8.
-    fn prepare(&mut self, input: BufferId, rows: usize, width: usize) {
-        if self.precision == Precision::Exact {
-            return self.pack(input, rows, width, Order::Mx);
-        }
+    /// Rounds rows of `width` f32 of a buffer to int8 for a product with packed weights.
+    fn round<F: Format>(&mut self, input: BufferId, rows: usize, width: usize) {
         let input = f32_of(self.buffers, input);
-        let (witness, blocks) = (self.witness, width / BLOCK);
+        let (witness, blocks) = (self.witness, blocks(width));
         let parts = Parts::new(&mut self.scratch.int8[..rows * blocks]);
         let region = |t: usize, _: usize| {
             // SAFETY: each task has one row.
             let out = unsafe { parts.get(t * blocks..(t + 1) * blocks) };
-            witness.run(ToInt8 { row: &input[t * width..(t + 1) * width], out });
+            let row = &input[t * width..(t + 1) * width];
+            witness.run(ToInt8 { row, unit: F::UNIT, offset: F::OFFSET, out });
         };
         self.pool.run_if(rows * width >= PARALLEL_FROM, rows, &region);
     }
@@ -395,17 +397,55 @@ impl Run<'_> {
     }
 }
 
-impl<'a> Run<'a> {
-    /// The experts' matrices.
-    fn experts(&self, id: WeightId) -> MxExperts<'a> {
-        let weight = &self.weights[id.0 as usize];
-        let (out_features, in_features) = (weight.spec.out_features, weight.spec.in_features);
-        MxExperts { codes: weight.values(), scales: &weight.scales, out_features, in_features }
+impl Run<'_> {
+    /// Output and input features of a weight.
+    fn shape(&self, id: WeightId) -> (usize, usize) {
+        let spec = &self.weight(id).spec;
+        (spec.out_features, spec.in_features)
     }
 }
 
-/// What expert ops share: instruction set, threads, and which rows chose which experts.
-type Shared<'a> = (Witness, &'a mut Pool, &'a Routing);
+/// The experts' matrices, as stored or packed.
+enum ExpertWeights<'a> {
+    Stored(MxExperts<'a>),
+    Packed(PackedExperts<'a>),
+}
+
+fn experts_of(weight: &Weight) -> ExpertWeights<'_> {
+    let (out_features, in_features) = (weight.spec.out_features, weight.spec.in_features);
+    match weight.panels() {
+        Some(bytes) => ExpertWeights::Packed(PackedExperts { bytes, out_features, in_features }),
+        None => {
+            let (codes, scales) = (weight.values(), weight.scales());
+            ExpertWeights::Stored(MxExperts { codes, scales, out_features, in_features })
+        }
+    }
+}
+
+/// What the tasks of a dense product share.
+#[derive(Clone, Copy)]
+struct LinearTasks<'a> {
+    bias: Option<&'a [u8]>,
+    /// Columns of the output.
+    n: usize,
+    out: Parts<'a, f32>,
+    accumulate: bool,
+}
+
+impl<'a> LinearTasks<'a> {
+    /// Of a matrix whose first row is column `first` of the output.
+    fn kernel<M: Matrix>(
+        &self,
+        weight: M,
+        inputs: &'a [M::Activation],
+        first: usize,
+        features: Range<usize>,
+    ) -> Linear<'a, M> {
+        let bias = self.bias.map(|bias| &bias[2 * first..2 * (first + weight.rows())]);
+        let &Self { n, out, accumulate, .. } = self;
+        Linear { weight, inputs, bias, features, accumulate, out, width: n, first }
+    }
+}
 
 /// One task per chosen expert and chunk of features.
 struct GateUpTasks<'a, E: Experts> {
@@ -419,16 +459,19 @@ struct GateUpTasks<'a, E: Experts> {
 }
 
 impl<E: Experts> GateUpTasks<'_, E> {
-    fn run(self, (witness, pool, routing): Shared<'_>) {
+    fn run(self, witness: Witness, pool: &mut Pool, scratch: ExpertScratch<'_>) {
         let Self { experts, inputs, bias, k, limit, alpha, out } = self;
+        let ExpertScratch { routing, expanded, .. } = scratch;
         let intermediate = experts.out_features() / 2;
-        let size = chunk(intermediate, pool.threads(), PANEL_ROWS / 2);
+        let size = chunk(2 * intermediate, pool.threads(), E::TASK_ROWS) / 2;
         let chunks = intermediate.div_ceil(size);
-        let region = |task: usize, _: usize| {
+        let region = |task: usize, thread: usize| {
             let (expert, choices) = routing.active(task / chunks);
             let bias = &bias[4 * expert * intermediate..4 * (expert + 1) * intermediate];
             let (weight, features) = (experts.expert(expert), part(task % chunks, size, intermediate));
-            E::run(witness, GateUp { weight, bias, inputs, choices, k, features, limit, alpha, out });
+            // SAFETY: each thread has its own part.
+            let expanded = unsafe { expanded.of(thread) };
+            E::run(witness, GateUp { weight, bias, inputs, choices, k, features, limit, alpha, out, expanded });
         };
         pool.run(routing.num_active() * chunks, &region);
     }
@@ -442,20 +485,21 @@ struct DownTasks<'a, E: Experts> {
     weights: &'a [f32],
     k: usize,
     out: Parts<'a, f32>,
-    /// Of all threads, and how much each has.
-    scratch: (Parts<'a, f32>, usize),
 }
 
 impl<E: Experts> DownTasks<'_, E> {
-    fn run(self, (witness, pool, routing): Shared<'_>) {
-        let Self { experts, inputs, bias, weights, k, out, scratch: (scratch, per_thread) } = self;
+    fn run(self, witness: Witness, pool: &mut Pool, scratch: ExpertScratch<'_>) {
+        let Self { experts, inputs, bias, weights, k, out } = self;
+        let ExpertScratch { routing, products, expanded } = scratch;
         let n = experts.out_features();
-        let size = chunk(n, pool.threads(), PANEL_ROWS);
+        let size = chunk(n, pool.threads(), E::TASK_ROWS);
         let region = |task: usize, thread: usize| {
-            // SAFETY: each thread has its own part.
-            let products = unsafe { scratch.get(thread * per_thread..(thread + 1) * per_thread) };
+            // SAFETY: each thread has its own parts.
+            let (products, expanded) = unsafe { (products.of(thread), expanded.of(thread)) };
             let (weight, features) = (experts, part(task, size, n));
-            E::run(witness, Down { weight, bias, inputs, routing, weights, k, features, products, out });
+            let kernel =
+                Down { weight, bias, inputs, routing, weights, k, features, products, expanded, out };
+            E::run(witness, kernel);
         };
         pool.run(n.div_ceil(size), &region);
     }
@@ -469,9 +513,10 @@ fn f32_of(buffers: &[Buffer], id: BufferId) -> &[f32] {
     }
 }
 
-/// Size of the chunks that `n` features are cut into: at most `most`, and several for each thread.
+/// Size of the chunks that `n` features are cut into: whole packed panels, at most `most`, and several chunks for each
+/// thread.
 fn chunk(n: usize, threads: usize, most: usize) -> usize {
-    (n / (4 * threads)).next_multiple_of(8).clamp(8, most)
+    (n / (4 * threads)).next_multiple_of(GROUP_ROWS).clamp(GROUP_ROWS, most)
 }
 
 /// The i-th chunk of a matrix whose pieces are each cut into chunks: its piece, and the chunk's rows in that.

@@ -1,13 +1,19 @@
 //! Memory that kernels need beside buffers, allocated when a program is compiled.
 
-use sostenuto_ops::{BufferId, DeviceError, Op, Precision, Program, Registry, WeightId};
+// Threads borrow disjoint parts.
+#![allow(unsafe_code)]
+
+use sostenuto_ops::{BufferId, DeviceError, Op, Precision, Program, Registry, WeightId, WeightSpec};
+
+use super::weight::is_packed;
 
 use crate::kernel::attention::scratch_len;
 use crate::kernel::moe::Routing;
 use crate::kernel::pack::blocks;
+use crate::kernel::packed::expanded_len;
 use crate::kernel::panel::PANEL_ROWS;
 use crate::kv::Geometry;
-use crate::memory::Memory;
+use crate::memory::{Memory, Parts};
 use crate::simd::{BLOCK, Int8Block};
 
 /// Scratch of a backend, enough for every program it has compiled.
@@ -23,6 +29,10 @@ pub(super) struct Scratch {
     pub(super) threads: Memory<f32>,
     /// f32 of each thread.
     pub(super) per_thread: usize,
+    /// Decoded rows, of each thread one after another.
+    pub(super) expanded: Memory<u8>,
+    /// Bytes of them of each thread.
+    pub(super) expanded_per_thread: usize,
 }
 
 /// Elements of each kind that a program needs, or one op of it.
@@ -36,6 +46,8 @@ pub(super) struct Need {
     experts: usize,
     /// f32, a multiple of a cache line: threads' parts start on different ones.
     per_thread: usize,
+    /// Bytes of decoded rows of each thread.
+    expanded: usize,
 }
 
 impl Need {
@@ -52,6 +64,7 @@ impl Need {
             choices: self.choices.max(other.choices),
             experts: self.experts.max(other.experts),
             per_thread: self.per_thread.max(other.per_thread),
+            expanded: self.expanded.max(other.expanded),
         }
     }
 
@@ -60,6 +73,7 @@ impl Need {
         Memory::<f32>::planned_bytes(self.packed)
             + Memory::<Int8Block>::planned_bytes(self.int8)
             + Memory::<f32>::planned_bytes(self.per_thread * threads)
+            + Memory::<u8>::planned_bytes(self.expanded * threads)
             + Routing::planned_bytes(self.choices, self.experts)
     }
 }
@@ -77,12 +91,61 @@ impl Scratch {
             self.threads = Memory::zeroed(need.per_thread * threads, "scratch of the threads")?;
             self.per_thread = need.per_thread;
         }
+        if need.expanded > self.expanded_per_thread {
+            self.expanded = Memory::zeroed(need.expanded * threads, "decoded rows of the threads")?;
+            self.expanded_per_thread = need.expanded;
+        }
         self.routing.reserve(need.choices, need.experts);
         Ok(())
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.packed.bytes() + self.int8.bytes() + self.threads.bytes() + self.routing.bytes()
+        self.packed.bytes()
+            + self.int8.bytes()
+            + self.threads.bytes()
+            + self.expanded.bytes()
+            + self.routing.bytes()
+    }
+}
+
+/// What an expert product needs beside its inputs.
+pub(super) struct ExpertScratch<'a> {
+    pub(super) routing: &'a Routing,
+    pub(super) products: PerThread<'a, f32>,
+    pub(super) expanded: PerThread<'a, u8>,
+}
+
+/// A part of memory for each thread.
+pub(super) struct PerThread<'a, T> {
+    parts: Parts<'a, T>,
+    size: usize,
+}
+
+impl<'a, T> PerThread<'a, T> {
+    /// # Safety
+    /// No other borrow of the thread's part may live at the same time.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn of(&self, thread: usize) -> &'a mut [T] {
+        // SAFETY: the caller's.
+        unsafe { self.parts.get(thread * self.size..(thread + 1) * self.size) }
+    }
+}
+
+impl Scratch {
+    /// For experts as stored: `blocks` blocks of inputs, and the rest.
+    pub(super) fn exact_experts(&mut self, blocks: usize) -> (&[[f32; BLOCK]], ExpertScratch<'_>) {
+        let Self { packed, routing, threads, per_thread, expanded, .. } = self;
+        let products = PerThread { parts: Parts::new(threads), size: *per_thread };
+        let expanded = PerThread { parts: Parts::new(&mut expanded[..0]), size: 0 };
+        (&packed.as_chunks::<BLOCK>().0[..blocks], ExpertScratch { routing, products, expanded })
+    }
+
+    /// The same for packed experts.
+    pub(super) fn packed_experts(&mut self, blocks: usize) -> (&[Int8Block], ExpertScratch<'_>) {
+        let Self { int8, routing, threads, per_thread, expanded, expanded_per_thread, .. } = self;
+        let products = PerThread { parts: Parts::new(threads), size: *per_thread };
+        let expanded = PerThread { parts: Parts::new(expanded), size: *expanded_per_thread };
+        (&int8[..blocks], ExpertScratch { routing, products, expanded })
     }
 }
 
@@ -94,9 +157,12 @@ struct Lookup<'a> {
 impl Lookup<'_> {
     fn need(&self, op: &Op) -> Need {
         match *op {
-            Op::Linear { input, .. } => {
+            Op::Linear { input, weight, .. } => {
                 let (rows, width) = self.buffer(input);
-                Need { packed: rows * blocks(width) * BLOCK, ..Need::default() }
+                match is_packed(self.weight(weight), self.precision) {
+                    true => Need { int8: rows * blocks(width), ..Need::default() },
+                    false => Need { packed: rows * blocks(width) * BLOCK, ..Need::default() },
+                }
             }
             Op::Attention { layer, num_heads, .. } => {
                 let (kv, _) = self.registry.kv_layer(op.name(), layer).expect("the program was checked");
@@ -116,12 +182,18 @@ impl Lookup<'_> {
     /// Of either expert product: its input packed, or rounded to int8, and the routing.
     fn experts(&self, input: BufferId, experts: BufferId, weight: WeightId) -> Need {
         let ((rows, width), (choices, k)) = (self.buffer(input), self.buffer(experts));
-        let (packed, int8) = match self.precision {
-            Precision::Exact => (rows * width, 0),
-            Precision::Fast => (0, rows * width / BLOCK),
-        };
-        let experts = self.registry.weight("compile", weight).expect("the program was checked").experts;
-        Need { packed, int8, choices: choices * k, experts, per_thread: 0 }
+        let spec = self.weight(weight);
+        let need = Need { choices: choices * k, experts: spec.experts, ..Need::default() };
+        match is_packed(spec, self.precision) {
+            true => {
+                Need { int8: rows * blocks(width), expanded: expanded_len(blocks(spec.in_features)), ..need }
+            }
+            false => Need { packed: rows * width, ..need },
+        }
+    }
+
+    fn weight(&self, id: WeightId) -> &WeightSpec {
+        self.registry.weight("compile", id).expect("the program was checked")
     }
 
     /// Rows and width.

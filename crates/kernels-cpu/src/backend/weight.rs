@@ -1,16 +1,39 @@
 //! Storage of a weight.
 
-use sostenuto_formats::SharedBytes;
-use sostenuto_ops::{DeviceError, WeightData, WeightFormat, WeightSpec};
+// Tasks write disjoint panels.
+#![allow(unsafe_code)]
 
-/// A weight's bytes. A bf16 matrix that comes in pieces of whole rows (query, key and value projections of some
-/// checkpoints) stays in pieces, so that it is not held twice; any other weight is in one.
+use memmap2::{Advice, MmapMut};
+use sostenuto_formats::SharedBytes;
+use sostenuto_ops::{DeviceError, Precision, WeightData, WeightFormat, WeightSpec};
+
+use crate::isa::Witness;
+use crate::kernel::packed::{E2m1, GROUP_ROWS, Int8, Layout};
+use crate::kernel::repack::{PackInt8, pack_mxfp4};
+use crate::memory::Parts;
+use crate::pool::Pool;
+use crate::simd::BLOCK;
+
+/// Panels that one task packs.
+const PANELS_PER_TASK: usize = 4;
+
+/// A weight's bytes: as stored, or packed into panels, never both.
 pub(super) struct Weight {
     pub(super) spec: WeightSpec,
-    /// At least one.
-    pieces: Vec<SharedBytes>,
-    /// Empty for bf16.
-    pub(super) scales: SharedBytes,
+    storage: Storage,
+}
+
+enum Storage {
+    /// A bf16 matrix that comes in pieces of whole rows (query, key and value projections of some checkpoints) stays in
+    /// pieces, so that it is not held twice; any other weight is in one.
+    Stored {
+        /// At least one.
+        pieces: Vec<SharedBytes>,
+        /// Empty for bf16.
+        scales: SharedBytes,
+    },
+    /// The panels of each expert, one after another.
+    Packed(MmapMut),
 }
 
 /// Consecutive rows of a matrix.
@@ -22,12 +45,30 @@ pub(super) struct Piece<'a> {
     pub(super) bytes: &'a [u8],
 }
 
+/// Whether a weight is held in packed panels, and so multiplied with activations rounded to int8.
+pub(super) fn is_packed(spec: &WeightSpec, precision: Precision) -> bool {
+    precision == Precision::Fast && (spec.format == WeightFormat::Mxfp4 || spec.may_round)
+}
+
+/// Where things lie in a packed weight's matrix, of each expert.
+fn layout(spec: &WeightSpec) -> Layout {
+    match spec.format {
+        WeightFormat::Bf16 => Layout::new::<Int8>(spec.out_features, spec.in_features),
+        WeightFormat::Mxfp4 => Layout::new::<E2m1>(spec.out_features, spec.in_features),
+    }
+}
+
 impl Weight {
-    /// Takes a checked weight over; joins pieces where it must.
+    /// Takes a checked weight over: packs it, or keeps it where it lies and joins pieces where it must.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] where a joined copy can't be had.
-    pub(super) fn new(spec: WeightSpec, data: WeightData) -> Result<Self, DeviceError> {
+    /// [`DeviceError::OutOfMemory`] where memory for the packed weight or a joined copy can't be had.
+    pub(super) fn new(
+        spec: WeightSpec,
+        data: WeightData,
+        precision: Precision,
+        shared: (Witness, &mut Pool),
+    ) -> Result<Self, DeviceError> {
         let row_bytes = 2 * spec.in_features;
         let is_matrix = spec.format == WeightFormat::Bf16 && spec.experts == 1 && spec.out_features > 1;
         let whole_rows = |piece: &SharedBytes| !piece.is_empty() && piece.len().is_multiple_of(row_bytes);
@@ -35,24 +76,101 @@ impl Weight {
             true => data.values,
             false => vec![joined(data.values, &spec.name)?],
         };
-        Ok(Self { scales: joined(data.scales, &spec.name)?, pieces, spec })
+        let scales = joined(data.scales, &spec.name)?;
+        let stored = Self { storage: Storage::Stored { pieces, scales }, spec };
+        if is_packed(&stored.spec, precision) { stored.packed(shared) } else { Ok(stored) }
+    }
+
+    /// The same weight in panels.
+    fn packed(self, (witness, pool): (Witness, &mut Pool)) -> Result<Self, DeviceError> {
+        let layout = layout(&self.spec);
+        let needed = self.spec.experts * layout.bytes();
+        let out_of_memory = |_| DeviceError::OutOfMemory { what: self.spec.name.clone(), needed };
+        let mut memory = MmapMut::map_anon(needed).map_err(out_of_memory)?;
+        // Where the system has no huge pages, small ones do.
+        let _ = memory.advise(Advice::HugePage);
+        let panels = Parts::new(&mut memory);
+        let count = self.spec.experts * layout.panels;
+        let region = |task: usize, _: usize| {
+            for i in task * PANELS_PER_TASK..count.min((task + 1) * PANELS_PER_TASK) {
+                // SAFETY: each task has its own panels.
+                let panel = unsafe { panels.get(i * layout.panel..(i + 1) * layout.panel) };
+                self.pack_panel(witness, &layout, i, panel);
+            }
+        };
+        pool.run(count.div_ceil(PANELS_PER_TASK), &region);
+        Ok(Self { spec: self.spec, storage: Storage::Packed(memory) })
+    }
+
+    /// The i-th panel, counted over all experts.
+    fn pack_panel(&self, witness: Witness, layout: &Layout, i: usize, panel: &mut [u8]) {
+        let (expert, first) = (i / layout.panels, i % layout.panels * GROUP_ROWS);
+        let rows = first..self.spec.out_features.min(first + GROUP_ROWS);
+        match self.spec.format {
+            WeightFormat::Mxfp4 => {
+                let blocks = |row| (expert * self.spec.out_features + row) * layout.blocks;
+                let range = blocks(rows.start)..blocks(rows.end);
+                let codes = &self.values()[range.start * BLOCK / 2..range.end * BLOCK / 2];
+                pack_mxfp4(codes, &self.scales()[range], layout, panel);
+            }
+            WeightFormat::Bf16 => {
+                let mut bytes: [&[u8]; GROUP_ROWS] = [&[]; GROUP_ROWS];
+                for (bytes, row) in bytes.iter_mut().zip(rows.clone()) {
+                    *bytes = self.row(row);
+                }
+                witness.run(PackInt8 { rows: &bytes[..rows.len()], layout, panel });
+            }
+        }
     }
 
     /// Size in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.len()).sum::<usize>() + self.scales.len()
+        match &self.storage {
+            Storage::Stored { pieces, scales } => {
+                pieces.iter().map(|piece| piece.len()).sum::<usize>() + scales.len()
+            }
+            Storage::Packed(memory) => memory.len(),
+        }
+    }
+
+    /// Size in bytes of a weight, before there is one.
+    pub(super) fn planned_bytes(spec: &WeightSpec, precision: Precision) -> usize {
+        if is_packed(spec, precision) { spec.experts * layout(spec).bytes() } else { spec.bytes() }
+    }
+
+    /// The panels of all experts, where it is packed.
+    pub(super) fn panels(&self) -> Option<&[u8]> {
+        match &self.storage {
+            Storage::Stored { .. } => None,
+            Storage::Packed(memory) => Some(memory),
+        }
+    }
+
+    fn pieces(&self) -> &[SharedBytes] {
+        match &self.storage {
+            Storage::Stored { pieces, .. } => pieces,
+            Storage::Packed(_) => unreachable!("{} is packed", self.spec.name),
+        }
     }
 
     /// The values of a weight that is no bf16 matrix.
     pub(super) fn values(&self) -> &[u8] {
-        assert_eq!(self.pieces.len(), 1, "{} is in one piece", self.spec.name);
-        &self.pieces[0]
+        assert_eq!(self.pieces().len(), 1, "{} is in one piece", self.spec.name);
+        &self.pieces()[0]
+    }
+
+    /// The E8M0 scales of a weight as stored.
+    pub(super) fn scales(&self) -> &[u8] {
+        match &self.storage {
+            Storage::Stored { scales, .. } => scales,
+            Storage::Packed(_) => unreachable!("{} is packed", self.spec.name),
+        }
     }
 
     /// The rows of a bf16 matrix, in order.
     pub(super) fn rows(&self) -> impl Iterator<Item = Piece<'_>> + Clone {
         let row_bytes = 2 * self.spec.in_features;
-        self.pieces.iter().scan(0, move |next, bytes| {
+        self.pieces().iter().scan(0, move |next, bytes| {
             let (first, rows) = (*next, bytes.len() / row_bytes);
             *next += rows;
             Some(Piece { first, rows, bytes })
@@ -83,13 +201,16 @@ fn joined(mut pieces: Vec<SharedBytes>, name: &str) -> Result<SharedBytes, Devic
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Isa;
 
     fn piece(bytes: &[u8]) -> SharedBytes {
         SharedBytes::from_vec(bytes.to_vec())
     }
 
     fn weight(spec: WeightSpec, values: &[SharedBytes]) -> Weight {
-        Weight::new(spec, WeightData { values: values.to_vec(), scales: Vec::new() }).unwrap()
+        let data = WeightData { values: values.to_vec(), scales: Vec::new() };
+        let shared = (Witness::new(Isa::Scalar).unwrap(), &mut Pool::new(1).unwrap());
+        Weight::new(spec, data, Precision::Fast, shared).unwrap()
     }
 
     #[test]

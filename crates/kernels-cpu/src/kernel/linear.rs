@@ -7,19 +7,19 @@ use std::ops::Range;
 
 use sostenuto_formats::codes::bf16_to_f32;
 
-use crate::kernel::matrix::{Bf16, Matrix};
-use crate::kernel::panel::{PANEL_ROWS, PANEL_SUMS, PANEL_TOKENS, Panel, multiply};
+use crate::kernel::matrix::Matrix;
+use crate::kernel::panel::{MOST_TOKENS, PANEL_ROWS, PANEL_SUMS, Panel, multiply};
 use crate::memory::Parts;
-use crate::simd::{BLOCK, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 
 /// `out[t][first + o] = weight[o] · input[t] + bias[o]`, or `+=`, for the output features `features`.
 ///
 /// | argument | type | shape |
 /// |---|---|---|
-/// | `weight` | bf16 | `[n, k]` |
-/// | `inputs` | f32, packed | `[rows, ⌈k/32⌉, 32]` |
+/// | `weight` | bf16, or packed int8 | `[n, k]` |
+/// | `inputs` | f32 blocks, or int8 blocks | `[rows, ⌈k/32⌉]` |
 /// | `bias` | bf16 bytes | `[n]` |
-/// | `features` | output features | within `n`, at most 48 |
+/// | `features` | output features | within `n`, at most 64, starting at a multiple of 16 |
 /// | `out` | f32 | `[rows, width]` |
 /// | `width`, `first` | | columns of `out`, and the one of feature 0; `first + n` at most `width` |
 ///
@@ -30,17 +30,17 @@ use crate::simd::{BLOCK, Kernel, Simd};
 /// If sizes do not belong together.
 ///
 /// # Cost
-/// `2·k` bytes of weights per output feature, once per 12 rows; bound by memory for one row, by multiplications for
-/// many.
+/// `2·k` bytes of weights per output feature once per 12 rows, or `17/16·k` bytes once per 64 rows; bound by memory for
+/// one row, by multiplications for many.
 ///
 /// # Source
 /// The linear layers of openai/gpt-oss `gpt_oss/torch/model.py`: q, k, v, output, router, unembedding.
 ///
 /// # Safety
 /// Whoever makes it vouches that no other task writes columns `first + features` of `out`.
-pub(crate) struct Linear<'a> {
-    pub(crate) weight: Bf16<'a>,
-    pub(crate) inputs: &'a [f32],
+pub(crate) struct Linear<'a, M: Matrix> {
+    pub(crate) weight: M,
+    pub(crate) inputs: &'a [M::Activation],
     pub(crate) bias: Option<&'a [u8]>,
     pub(crate) features: Range<usize>,
     pub(crate) accumulate: bool,
@@ -49,25 +49,23 @@ pub(crate) struct Linear<'a> {
     pub(crate) first: usize,
 }
 
-impl Kernel for Linear<'_> {
+impl<M: Matrix> Kernel for Linear<'_, M> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let weight = &self.weight;
         let (width, column) = (self.width, self.first);
-        assert!(column + Matrix::rows(weight) <= width, "columns of the output");
-        let blocks = Matrix::whole_blocks(weight) + usize::from(Matrix::has_tail(weight));
-        let inputs = self.inputs.as_chunks::<BLOCK>().0;
+        assert!(column + self.weight.rows() <= width, "columns of the output");
+        let blocks = self.weight.blocks();
         let mut sums = [0.0; PANEL_SUMS];
         let mut first = 0;
-        for group in inputs.chunks(blocks * PANEL_TOKENS) {
+        for group in self.inputs.chunks(blocks * M::TOKENS) {
             let tokens = group.len() / blocks;
-            let mut rows: [&[[f32; BLOCK]]; PANEL_TOKENS] = [&[]; PANEL_TOKENS];
+            let mut rows: [&[M::Activation]; MOST_TOKENS] = [&[]; MOST_TOKENS];
             for (row, input) in rows.iter_mut().zip(group.chunks_exact(blocks)) {
                 *row = input;
             }
-            let mut panel = Panel { inputs: &rows[..tokens], sums: &mut sums };
+            let mut panel = Panel { inputs: &rows[..tokens], sums: &mut sums, expanded: &mut [] };
             multiply(s, self.weight, self.features.clone(), &mut panel);
             for t in 0..tokens {
                 let start = (first + t) * width + column;
@@ -80,7 +78,7 @@ impl Kernel for Linear<'_> {
     }
 }
 
-impl Linear<'_> {
+impl<M: Matrix> Linear<'_, M> {
     /// Adds the bias, and what was there.
     #[inline(always)]
     fn finish(&self, sums: &[f32], out: &mut [f32]) {

@@ -8,19 +8,34 @@ use std::ops::Range;
 use crate::isa::Witness;
 use crate::kernel::panel::{Panel, strips, strips_of};
 use crate::memory::Number;
-use crate::simd::{BLOCK, Int8Block, Kernel, Simd};
+use crate::simd::{BLOCK, Kernel, Simd};
+
+/// Rows of f32 activations in a panel.
+const F32_TOKENS: usize = 12;
 
 /// A matrix whose rows are multiplied with packed activations.
 pub(crate) trait Matrix: Copy {
     /// One block of activations.
     type Activation: Number;
-    /// One block of weights in registers.
-    type Decoded<S: Simd>: Copy;
-    /// Running sum of a dot product.
-    type Sum<S: Simd>: Copy;
+
+    /// Most rows of activations in a panel, at most [`MOST_TOKENS`](crate::kernel::panel::MOST_TOKENS): they stay in
+    /// the second-level cache while the matrix's rows pass.
+    const TOKENS: usize;
 
     /// Rows.
     fn rows(&self) -> usize;
+
+    /// Blocks of a row of activations.
+    fn blocks(&self) -> usize;
+
+    /// Multiplies rows with the panel's activations, in tiles that suit the format.
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>);
+}
+
+/// A matrix that is multiplied row by row: a sum runs along a row's blocks.
+pub(crate) trait RowMatrix: Matrix {
+    /// One block of weights in registers.
+    type Decoded<S: Simd>: Copy;
 
     /// Blocks of a row that are whole.
     fn whole_blocks(&self) -> usize;
@@ -37,26 +52,11 @@ pub(crate) trait Matrix: Copy {
     /// Loads the shorter block, zeros beyond its end.
     fn decode_tail<S: Simd>(&self, s: S, row: usize) -> Self::Decoded<S>;
 
-    /// The sum of nothing.
-    fn zero<S: Simd>(&self, s: S) -> Self::Sum<S>;
-
     /// `sum + w · x`.
-    fn step<S: Simd>(
-        &self,
-        s: S,
-        sum: Self::Sum<S>,
-        w: Self::Decoded<S>,
-        x: &Self::Activation,
-    ) -> Self::Sum<S>;
-
-    /// The dot product.
-    fn finish<S: Simd>(&self, s: S, sum: Self::Sum<S>) -> f32;
+    fn step<S: Simd>(&self, s: S, sum: S::F32, w: Self::Decoded<S>, x: &Self::Activation) -> S::F32;
 
     /// Hints that the `rows` rows from `row` on will be read next; called once per block of the rows before them.
     fn prefetch<S: Simd>(&self, s: S, row: usize, rows: usize, block: usize);
-
-    /// Multiplies rows with the panel's activations, in tiles that suit the format.
-    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>);
 }
 
 /// bf16 rows.
@@ -81,13 +81,30 @@ impl<'a> Bf16<'a> {
 
 impl Matrix for Bf16<'_> {
     type Activation = [f32; BLOCK];
-    type Decoded<S: Simd> = S::Block;
-    type Sum<S: Simd> = S::F32;
+    const TOKENS: usize = F32_TOKENS;
 
     #[inline(always)]
     fn rows(&self) -> usize {
         self.rows
     }
+
+    #[inline(always)]
+    fn blocks(&self) -> usize {
+        self.whole_blocks() + usize::from(self.has_tail())
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
+        match panel.tokens() {
+            1 => strips::<S, Self, 8, 1>(s, *self, rows, panel),
+            2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
+            _ => strips_of::<S, Self, 3, 4>(s, *self, rows, panel),
+        }
+    }
+}
+
+impl RowMatrix for Bf16<'_> {
+    type Decoded<S: Simd> = S::Block;
 
     #[inline(always)]
     fn whole_blocks(&self) -> usize {
@@ -116,32 +133,13 @@ impl Matrix for Bf16<'_> {
     }
 
     #[inline(always)]
-    fn zero<S: Simd>(&self, s: S) -> S::F32 {
-        s.splat(0.0)
-    }
-
-    #[inline(always)]
     fn step<S: Simd>(&self, s: S, sum: S::F32, w: S::Block, x: &[f32; BLOCK]) -> S::F32 {
         s.dot_block(sum, w, x)
-    }
-
-    #[inline(always)]
-    fn finish<S: Simd>(&self, s: S, sum: S::F32) -> f32 {
-        s.sum(sum)
     }
 
     /// The rows are long enough for the processor to foresee.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, _: S, _: usize, _: usize, _: usize) {}
-
-    #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
-        match panel.tokens() {
-            1 => strips::<S, Self, 8, 1>(s, *self, rows, panel),
-            2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
-            _ => strips_of::<S, Self, 3, 4>(s, *self, rows, panel),
-        }
-    }
 }
 
 /// MXFP4 rows of one expert.
@@ -202,6 +200,9 @@ pub(crate) trait Experts: Copy + Sync {
     /// One expert's matrix.
     type Expert: Matrix;
 
+    /// Rows that one task multiplies at most.
+    const TASK_ROWS: usize;
+
     /// One expert's matrix.
     fn expert(&self, expert: usize) -> Self::Expert;
 
@@ -215,9 +216,13 @@ pub(crate) trait Experts: Copy + Sync {
 /// With f32 activations.
 impl<'a> Experts for MxExperts<'a> {
     type Expert = Mx<'a>;
+    const TASK_ROWS: usize = 48;
 
     fn expert(&self, expert: usize) -> Mx<'a> {
-        self.mx(expert)
+        let blocks = self.out_features * self.in_features / BLOCK;
+        let range = expert * blocks..(expert + 1) * blocks;
+        let codes = &self.codes[range.start * BLOCK / 2..range.end * BLOCK / 2];
+        Mx::new(codes, &self.scales[range], self.in_features)
     }
 
     fn out_features(&self) -> usize {
@@ -230,46 +235,33 @@ impl<'a> Experts for MxExperts<'a> {
     }
 }
 
-/// MXFP4 matrices of all experts, multiplied with int8 activations.
-#[derive(Clone, Copy)]
-pub(crate) struct Int8Experts<'a>(pub(crate) MxExperts<'a>);
-
-impl<'a> Experts for Int8Experts<'a> {
-    type Expert = Int8Mx<'a>;
-
-    fn expert(&self, expert: usize) -> Int8Mx<'a> {
-        Int8Mx(self.0.mx(expert))
-    }
-
-    fn out_features(&self) -> usize {
-        self.0.out_features
-    }
-
-    #[inline]
-    fn run<K: Kernel>(witness: Witness, kernel: K) -> K::Output {
-        witness.run_int8(kernel)
-    }
-}
-
-impl<'a> MxExperts<'a> {
-    /// One expert's matrix.
-    fn mx(&self, expert: usize) -> Mx<'a> {
-        let blocks = self.out_features * self.in_features / BLOCK;
-        let range = expert * blocks..(expert + 1) * blocks;
-        let codes = &self.codes[range.start * BLOCK / 2..range.end * BLOCK / 2];
-        Mx::new(codes, &self.scales[range], self.in_features)
-    }
-}
-
 impl Matrix for Mx<'_> {
     type Activation = [f32; BLOCK];
-    type Decoded<S: Simd> = S::Block;
-    type Sum<S: Simd> = S::F32;
+    const TOKENS: usize = F32_TOKENS;
 
     #[inline(always)]
     fn rows(&self) -> usize {
         self.rows
     }
+
+    #[inline(always)]
+    fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    #[inline(always)]
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
+        match panel.tokens() {
+            1 => strips::<S, Self, 4, 1>(s, *self, rows, panel),
+            2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
+            3 => strips::<S, Self, 4, 3>(s, *self, rows, panel),
+            _ => strips_of::<S, Self, 2, 6>(s, *self, rows, panel),
+        }
+    }
+}
+
+impl RowMatrix for Mx<'_> {
+    type Decoded<S: Simd> = S::Block;
 
     #[inline(always)]
     fn whole_blocks(&self) -> usize {
@@ -294,99 +286,12 @@ impl Matrix for Mx<'_> {
     }
 
     #[inline(always)]
-    fn zero<S: Simd>(&self, s: S) -> S::F32 {
-        s.splat(0.0)
-    }
-
-    #[inline(always)]
     fn step<S: Simd>(&self, s: S, sum: S::F32, w: S::Block, x: &[f32; BLOCK]) -> S::F32 {
         s.dot_block(sum, w, x)
     }
 
     #[inline(always)]
-    fn finish<S: Simd>(&self, s: S, sum: S::F32) -> f32 {
-        s.sum(sum)
-    }
-
-    #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, row: usize, rows: usize, block: usize) {
         self.prefetch_part(s, row, rows, block);
-    }
-
-    #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
-        match panel.tokens() {
-            1 => strips::<S, Self, 4, 1>(s, *self, rows, panel),
-            2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
-            3 => strips::<S, Self, 4, 3>(s, *self, rows, panel),
-            _ => strips_of::<S, Self, 2, 6>(s, *self, rows, panel),
-        }
-    }
-}
-
-/// MXFP4 rows of one expert, multiplied with int8 activations.
-#[derive(Clone, Copy)]
-pub(crate) struct Int8Mx<'a>(Mx<'a>);
-
-impl Matrix for Int8Mx<'_> {
-    type Activation = Int8Block;
-    type Decoded<S: Simd> = S::Codes;
-    type Sum<S: Simd> = S::IntSum;
-
-    #[inline(always)]
-    fn rows(&self) -> usize {
-        self.0.rows
-    }
-
-    #[inline(always)]
-    fn whole_blocks(&self) -> usize {
-        self.0.blocks
-    }
-
-    #[inline(always)]
-    fn has_tail(&self) -> bool {
-        false
-    }
-
-    #[inline(always)]
-    unsafe fn decode<S: Simd>(&self, s: S, row: usize, block: usize) -> S::Codes {
-        // SAFETY: the caller vouches for row and block.
-        let (codes, scale) = unsafe { self.0.block(row, block) };
-        s.mx_codes(codes, scale)
-    }
-
-    #[inline(always)]
-    fn decode_tail<S: Simd>(&self, _: S, _: usize) -> S::Codes {
-        unreachable!("rows of whole MX blocks")
-    }
-
-    #[inline(always)]
-    fn zero<S: Simd>(&self, s: S) -> S::IntSum {
-        s.int_zero()
-    }
-
-    #[inline(always)]
-    fn step<S: Simd>(&self, s: S, sum: S::IntSum, w: S::Codes, x: &Int8Block) -> S::IntSum {
-        s.dot_codes(sum, w, x)
-    }
-
-    #[inline(always)]
-    fn finish<S: Simd>(&self, s: S, sum: S::IntSum) -> f32 {
-        s.int_sum(sum)
-    }
-
-    #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, row: usize, rows: usize, block: usize) {
-        self.0.prefetch_part(s, row, rows, block);
-    }
-
-    #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Int8Block>) {
-        match panel.tokens() {
-            1 => strips::<S, Self, 4, 1>(s, *self, rows, panel),
-            2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
-            3 => strips::<S, Self, 2, 3>(s, *self, rows, panel),
-            _ => strips_of::<S, Self, 2, 4>(s, *self, rows, panel),
-        }
     }
 }

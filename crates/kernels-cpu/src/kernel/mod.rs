@@ -5,5 +5,7 @@ pub(crate) mod linear;
 pub(crate) mod matrix;
 pub(crate) mod moe;
 pub(crate) mod pack;
+pub(crate) mod packed;
 pub(crate) mod panel;
+pub(crate) mod repack;
 pub(crate) mod rows;

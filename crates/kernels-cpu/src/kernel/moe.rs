@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::kernel::linear::bf16_at;
 use crate::kernel::matrix::{Experts, Matrix};
-use crate::kernel::panel::{PANEL_ROWS, PANEL_SUMS, PANEL_TOKENS, Panel, multiply};
+use crate::kernel::panel::{MOST_TOKENS, PANEL_ROWS, PANEL_SUMS, Panel, multiply};
 use crate::memory::Parts;
 use crate::simd::{Kernel, Simd, math};
 
@@ -90,15 +90,15 @@ fn multiply_group<S: Simd, M: Matrix>(
     rows: Range<usize>,
     group: &[u32],
     (inputs, per_input): (&[M::Activation], usize),
-    sums: &mut [f32; PANEL_SUMS],
+    (sums, expanded): (&mut [f32; PANEL_SUMS], &mut [u8]),
 ) {
-    let blocks = matrix.whole_blocks();
-    let mut gathered: [&[M::Activation]; PANEL_TOKENS] = [&[]; PANEL_TOKENS];
+    let blocks = matrix.blocks();
+    let mut gathered: [&[M::Activation]; MOST_TOKENS] = [&[]; MOST_TOKENS];
     for (input, &choice) in gathered.iter_mut().zip(group) {
         let row = choice as usize / per_input;
         *input = &inputs[row * blocks..(row + 1) * blocks];
     }
-    multiply(s, matrix, rows, &mut Panel { inputs: &gathered[..group.len()], sums });
+    multiply(s, matrix, rows, &mut Panel { inputs: &gathered[..group.len()], sums, expanded });
 }
 
 /// Gate and up of one expert with SwiGLU, for the intermediate features `features`:
@@ -111,19 +111,18 @@ fn multiply_group<S: Simd, M: Matrix>(
 /// | `bias` | bf16 bytes | `[2·intermediate]` |
 /// | `inputs` | packed f32 blocks, or int8 blocks | `[rows, hidden/32]` |
 /// | `choices` | `row · k + place` | those of this expert |
-/// | `features` | | within `intermediate`, at most 24 |
+/// | `features` | | within `intermediate`, at most 32, starting at a multiple of 8 |
 /// | `out` | f32 | `[rows·k, intermediate]` |
+/// | `expanded` | scratch | see [`Panel`] |
 ///
 /// # Numerics
-/// With f32 activations, weights are decoded to f32 exactly and sums are as in the crate's documentation. With int8
-/// activations, products within an MX block are exact integers in 8 lanes of four products each, and only sums over
-/// blocks are rounded. SwiGLU in f32 with [`math::sigmoid`].
+/// Sums as in the crate's documentation. SwiGLU in f32 with [`math::sigmoid`].
 ///
 /// # Panics
 /// If sizes do not belong together.
 ///
 /// # Cost
-/// 17 bytes per 32 weights, once per 12 choices; decoded in registers.
+/// 17 bytes per 32 weights, once per group of choices (12 with f32 activations, 64 with int8).
 ///
 /// # Source
 /// `MLPBlock` and `swiglu` of openai/gpt-oss `gpt_oss/torch/model.py`; OCP MX specification 6.1.
@@ -140,18 +139,21 @@ pub(crate) struct GateUp<'a, M: Matrix> {
     pub(crate) limit: f32,
     pub(crate) alpha: f32,
     pub(crate) out: Parts<'a, f32>,
+    pub(crate) expanded: &'a mut [u8],
 }
 
 impl<M: Matrix> Kernel for GateUp<'_, M> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let rows = 2 * self.features.start..2 * self.features.end;
         let intermediate = self.weight.rows() / 2;
         let mut sums = [0.0; PANEL_SUMS];
-        for group in self.choices.chunks(PANEL_TOKENS) {
-            multiply_group(s, self.weight, rows.clone(), group, (self.inputs, self.k), &mut sums);
+        let expanded = std::mem::take(&mut self.expanded);
+        for group in self.choices.chunks(M::TOKENS) {
+            let inputs = (self.inputs, self.k);
+            multiply_group(s, self.weight, rows.clone(), group, inputs, (&mut sums, &mut *expanded));
             for (&choice, sums) in group.iter().zip(sums.chunks_exact(PANEL_ROWS)) {
                 let start = choice as usize * intermediate;
                 // SAFETY: no other task has these columns of this choice's row.
@@ -190,8 +192,9 @@ impl<M: Matrix> GateUp<'_, M> {
 /// | `bias` | bf16 bytes of an expert | `[hidden]` |
 /// | `inputs` | packed f32 blocks, or int8 blocks | `[rows·k, intermediate/32]` |
 /// | `weights` | f32 | `[rows, k]` |
-/// | `features` | | within `hidden`, at most 48 |
-/// | `products` | scratch | `[rows·k, 48]` |
+/// | `features` | | within `hidden`, at most 64, starting at a multiple of 16 |
+/// | `products` | scratch | `[rows·k, 64]` |
+/// | `expanded` | scratch | see [`Panel`] |
 /// | `out` | f32 | `[rows, hidden]` |
 ///
 /// # Numerics
@@ -218,6 +221,7 @@ pub(crate) struct Down<'a, E: Experts> {
     pub(crate) k: usize,
     pub(crate) features: Range<usize>,
     pub(crate) products: &'a mut [f32],
+    pub(crate) expanded: &'a mut [u8],
     pub(crate) out: Parts<'a, f32>,
 }
 
@@ -232,8 +236,9 @@ impl<E: Experts> Kernel for Down<'_, E> {
             let (expert, choices) = self.routing.active(i);
             let matrix = self.weight.expert(expert);
             let bias = &self.bias[2 * expert * width..2 * (expert + 1) * width];
-            for group in choices.chunks(PANEL_TOKENS) {
-                multiply_group(s, matrix, self.features.clone(), group, (self.inputs, 1), &mut sums);
+            for group in choices.chunks(E::Expert::TOKENS) {
+                let scratch = (&mut sums, &mut *self.expanded);
+                multiply_group(s, matrix, self.features.clone(), group, (self.inputs, 1), scratch);
                 for (&choice, sums) in group.iter().zip(sums.chunks_exact(PANEL_ROWS)) {
                     let products = &mut self.products[choice as usize * PANEL_ROWS..][..count];
                     for (o, (product, sum)) in products.iter_mut().zip(sums).enumerate() {

@@ -6,27 +6,30 @@
 use std::arch::asm;
 use std::ops::Range;
 
-use crate::kernel::matrix::Matrix;
+use crate::kernel::matrix::{Matrix, RowMatrix};
 use crate::simd::Simd;
 
 /// Most rows of the matrix in a panel.
-pub(crate) const PANEL_ROWS: usize = 48;
+pub(crate) const PANEL_ROWS: usize = 64;
 
-/// Most rows of activations in a panel: they stay in the second-level cache while the matrix's rows pass.
-pub(crate) const PANEL_TOKENS: usize = 12;
+/// Most rows of activations in a panel.
+pub(crate) const MOST_TOKENS: usize = 64;
 
 /// Room for the products of a panel.
-pub(crate) const PANEL_SUMS: usize = PANEL_ROWS * PANEL_TOKENS;
+pub(crate) const PANEL_SUMS: usize = PANEL_ROWS * MOST_TOKENS;
 
 /// Tiles of so few tokens wait for memory rather than for multiplications.
-const FEW_TOKENS: usize = 3;
+pub(crate) const FEW_TOKENS: usize = 3;
 
 /// Rows of activations and room for their products.
 pub(crate) struct Panel<'a, X> {
-    /// At most [`PANEL_TOKENS`], each with a packed block per block of the matrix's rows.
+    /// At most [`Matrix::TOKENS`], each with a packed block per block of the matrix's rows.
     pub(crate) inputs: &'a [&'a [X]],
     /// `[inputs, PANEL_ROWS]`.
     pub(crate) sums: &'a mut [f32],
+    /// Room for decoded rows of the matrix, as much as [`crate::kernel::packed::expanded_len`] says; none where its
+    /// format isn't packed MXFP4.
+    pub(crate) expanded: &'a mut [u8],
 }
 
 impl<X> Panel<'_, X> {
@@ -50,16 +53,16 @@ pub(crate) fn multiply<S: Simd, M: Matrix>(
     panel: &mut Panel<'_, M::Activation>,
 ) {
     assert!(rows.start <= rows.end && rows.end <= matrix.rows(), "rows of the matrix");
-    assert!(rows.len() <= PANEL_ROWS && panel.tokens() <= PANEL_TOKENS, "at most a panel");
+    assert!(rows.len() <= PANEL_ROWS && panel.tokens() <= M::TOKENS, "at most a panel");
     assert!(panel.sums.len() >= panel.tokens() * PANEL_ROWS, "room for the products");
-    let blocks = matrix.whole_blocks() + usize::from(matrix.has_tail());
+    let blocks = matrix.blocks();
     assert!(panel.inputs.iter().all(|input| input.len() == blocks), "a packed block per block");
     matrix.multiply(s, rows, panel);
 }
 
 /// Tiles of R rows and T tokens, where the panel has exactly T tokens.
 #[inline(always)]
-pub(crate) fn strips<S: Simd, M: Matrix, const R: usize, const T: usize>(
+pub(crate) fn strips<S: Simd, M: RowMatrix, const R: usize, const T: usize>(
     s: S,
     matrix: M,
     rows: Range<usize>,
@@ -78,7 +81,7 @@ pub(crate) fn strips<S: Simd, M: Matrix, const R: usize, const T: usize>(
 
 /// Tiles of R rows and up to T tokens (T at most 6), for any number of tokens.
 #[inline(always)]
-pub(crate) fn strips_of<S: Simd, M: Matrix, const R: usize, const T: usize>(
+pub(crate) fn strips_of<S: Simd, M: RowMatrix, const R: usize, const T: usize>(
     s: S,
     matrix: M,
     rows: Range<usize>,
@@ -97,7 +100,7 @@ pub(crate) fn strips_of<S: Simd, M: Matrix, const R: usize, const T: usize>(
 
 /// R rows with every token.
 #[inline(always)]
-fn strip<S: Simd, M: Matrix, const R: usize, const T: usize>(
+fn strip<S: Simd, M: RowMatrix, const R: usize, const T: usize>(
     s: S,
     matrix: M,
     row: usize,
@@ -122,7 +125,7 @@ fn strip<S: Simd, M: Matrix, const R: usize, const T: usize>(
 
 /// R·T dot products side by side, so that their chains of additions overlap.
 #[inline(always)]
-fn tile<S: Simd, M: Matrix, const R: usize, const T: usize>(
+fn tile<S: Simd, M: RowMatrix, const R: usize, const T: usize>(
     s: S,
     matrix: M,
     row: usize,
@@ -137,7 +140,7 @@ fn tile<S: Simd, M: Matrix, const R: usize, const T: usize>(
         *input = panel.inputs[token + t];
         assert!(input.len() >= blocks, "a packed block per block");
     }
-    let mut sums = [[matrix.zero(s); T]; R];
+    let mut sums = [[s.splat(0.0); T]; R];
     for block in 0..blocks {
         if T <= FEW_TOKENS {
             matrix.prefetch(s, row + R, R, block);
@@ -157,7 +160,7 @@ fn tile<S: Simd, M: Matrix, const R: usize, const T: usize>(
             if matrix.has_tail() {
                 *sum = matrix.step(s, *sum, matrix.decode_tail(s, row + r), &inputs[t][blocks]);
             }
-            panel.sums[(token + t) * PANEL_ROWS + place + r] = matrix.finish(s, *sum);
+            panel.sums[(token + t) * PANEL_ROWS + place + r] = s.sum(*sum);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, E8M0, Int8Block, Kernel, Simd, int8};
+use super::{BLOCK, E8M0, Kernel, Simd, int8};
 
 /// Proof that the processor has AVX2 and FMA; and AVX-VNNI, where `VNNI`.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +64,8 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     type F32 = __m256;
     type Block = [__m256; 4];
-    type Codes = (__m256i, __m256);
-    type IntSum = __m256;
+    type Int = __m256i;
+    type Bytes = __m256i;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -158,7 +158,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn sum(self, a: __m256) -> f32 {
-        with!(self, int8::sum(a))
+        with!(self, {
+            let half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)))
+        })
     }
 
     #[inline(always)]
@@ -214,26 +218,76 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn mx_codes(self, codes: &[u8; BLOCK / 2], scale: u8) -> (__m256i, __m256) {
-        with!(self, int8::codes(codes, scale))
-    }
-
-    #[inline(always)]
-    fn int_zero(self) -> __m256 {
-        with!(self, _mm256_setzero_ps())
-    }
-
-    #[inline(always)]
-    fn dot_codes(self, sum: __m256, (w, scale): (__m256i, __m256), x: &Int8Block) -> __m256 {
+    fn load_e8m0(self, scales: &[u8]) -> __m256 {
+        assert!(scales.len() >= 8);
         with!(self, {
-            let products = if VNNI { int8::products_avx_vnni(w, x) } else { int8::products(w, x) };
-            int8::add_scaled(sum, products, scale, x)
+            let biased = _mm256_cvtepu8_epi32(_mm_loadl_epi64(scales.as_ptr().cast()));
+            let bits = _mm256_max_epu32(_mm256_slli_epi32::<23>(biased), _mm256_set1_epi32(1 << 22));
+            _mm256_castsi256_ps(bits)
         })
     }
 
     #[inline(always)]
-    fn int_sum(self, sum: __m256) -> f32 {
-        with!(self, int8::sum(sum))
+    fn zero_bytes(self) -> Self::Bytes {
+        with!(self, _mm256_setzero_si256())
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, address: *const u8) -> __m256i {
+        with!(self, _mm256_loadu_si256(address.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, bytes: __m256i, address: *mut u8) {
+        with!(self, _mm256_storeu_si256(address.cast(), bytes));
+    }
+
+    #[inline(always)]
+    fn e2m1_pairs(self, pairs: __m256i) -> [__m256i; 2] {
+        with!(self, {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(int8::E2M1_BYTES.as_ptr().cast()));
+            let mask = _mm256_set1_epi8(15);
+            let low = _mm256_and_si256(pairs, mask);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(pairs), mask);
+            [_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high)]
+        })
+    }
+
+    #[inline(always)]
+    fn splat_int(self, value: i32) -> __m256i {
+        with!(self, _mm256_set1_epi32(value))
+    }
+
+    #[inline(always)]
+    fn dot_e2m1(self, sum: __m256i, w: __m256i, x: [i8; 4]) -> __m256i {
+        with!(self, {
+            let x = _mm256_set1_epi32(quad(x));
+            if VNNI { dot_vnni(sum, w, x) } else { dot(sum, w, x) }
+        })
+    }
+
+    /// Without VNNI signs are handled in [`Self::dot_int8`]: sums of two products of bytes up to 255 leave 16 bits.
+    #[inline(always)]
+    fn start_int8(self, offset: i32) -> __m256i {
+        self.splat_int(if VNNI { offset } else { 0 })
+    }
+
+    #[inline(always)]
+    fn dot_int8(self, sum: __m256i, w: __m256i, x: [i8; 4]) -> __m256i {
+        with!(self, {
+            let x = _mm256_set1_epi32(quad(x));
+            if VNNI {
+                dot_vnni(sum, w, x)
+            } else {
+                let w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+                dot(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn to_f32(self, a: __m256i) -> __m256 {
+        with!(self, _mm256_cvtepi32_ps(a))
     }
 
     #[inline(always)]
@@ -249,4 +303,24 @@ fn widen(pairs: __m256i) -> [__m256; 2] {
     let even = _mm256_slli_epi32::<16>(pairs);
     let odd = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
     [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
+}
+
+#[inline(always)]
+fn quad(x: [i8; 4]) -> i32 {
+    i32::from_le_bytes(x.map(i8::cast_unsigned))
+}
+
+/// `sum` plus four products a lane. No pair of products may leave 16 bits: 2·24·127 and 2·127·127 don't.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(w, x);
+    _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+/// [`dot`] in one instruction, of any bytes.
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn dot_vnni(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+    _mm256_dpbusd_avx_epi32(sum, w, x)
 }

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, E8M0, Int8Block, Kernel, Simd, int8};
+use super::{BLOCK, E8M0, Kernel, Simd, int8};
 
 /// Proof that the processor has AVX-512 F, BW, VL and DQ, AVX2 and FMA; and AVX-512 VNNI, where `VNNI`.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +57,8 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     const MX_ORDER: [u8; BLOCK] = SPLIT;
     type F32 = __m512;
     type Block = [__m512; 2];
-    type Codes = (__m256i, __m256);
-    type IntSum = __m256;
+    type Int = __m512i;
+    type Bytes = __m512i;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -198,30 +198,101 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn mx_codes(self, codes: &[u8; BLOCK / 2], scale: u8) -> (__m256i, __m256) {
-        with!(self, int8::codes(codes, scale))
-    }
-
-    #[inline(always)]
-    fn int_zero(self) -> __m256 {
-        with!(self, _mm256_setzero_ps())
-    }
-
-    #[inline(always)]
-    fn dot_codes(self, sum: __m256, (w, scale): (__m256i, __m256), x: &Int8Block) -> __m256 {
+    fn load_e8m0(self, scales: &[u8]) -> __m512 {
+        assert!(scales.len() >= 16);
         with!(self, {
-            let products = if VNNI { int8::products_avx512_vnni(w, x) } else { int8::products(w, x) };
-            int8::add_scaled(sum, products, scale, x)
+            let biased = _mm512_cvtepu8_epi32(_mm_loadu_si128(scales.as_ptr().cast()));
+            let bits = _mm512_max_epu32(_mm512_slli_epi32::<23>(biased), _mm512_set1_epi32(1 << 22));
+            _mm512_castsi512_ps(bits)
         })
     }
 
     #[inline(always)]
-    fn int_sum(self, sum: __m256) -> f32 {
-        with!(self, int8::sum(sum))
+    fn zero_bytes(self) -> Self::Bytes {
+        with!(self, _mm512_setzero_si512())
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, address: *const u8) -> __m512i {
+        with!(self, _mm512_loadu_si512(address.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, bytes: __m512i, address: *mut u8) {
+        with!(self, _mm512_storeu_si512(address.cast(), bytes));
+    }
+
+    #[inline(always)]
+    fn e2m1_pairs(self, pairs: __m512i) -> [__m512i; 2] {
+        with!(self, {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(int8::E2M1_BYTES.as_ptr().cast()));
+            let mask = _mm512_set1_epi8(15);
+            let low = _mm512_and_si512(pairs, mask);
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(pairs), mask);
+            [_mm512_shuffle_epi8(table, low), _mm512_shuffle_epi8(table, high)]
+        })
+    }
+
+    #[inline(always)]
+    fn splat_int(self, value: i32) -> __m512i {
+        with!(self, _mm512_set1_epi32(value))
+    }
+
+    #[inline(always)]
+    fn dot_e2m1(self, sum: __m512i, w: __m512i, x: [i8; 4]) -> __m512i {
+        with!(self, {
+            let x = _mm512_set1_epi32(quad(x));
+            if VNNI { dot_vnni(sum, w, x) } else { dot(sum, w, x) }
+        })
+    }
+
+    /// Without VNNI signs are handled in [`Self::dot_int8`]: sums of two products of bytes up to 255 leave 16 bits.
+    #[inline(always)]
+    fn start_int8(self, offset: i32) -> __m512i {
+        self.splat_int(if VNNI { offset } else { 0 })
+    }
+
+    #[inline(always)]
+    fn dot_int8(self, sum: __m512i, w: __m512i, x: [i8; 4]) -> __m512i {
+        with!(self, {
+            let x = _mm512_set1_epi32(quad(x));
+            if VNNI {
+                dot_vnni(sum, w, x)
+            } else {
+                let w = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+                let negated = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+                dot(sum, _mm512_abs_epi8(w), negated)
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn to_f32(self, a: __m512i) -> __m512 {
+        with!(self, _mm512_cvtepi32_ps(a))
     }
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         with!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()));
     }
+}
+
+#[inline(always)]
+fn quad(x: [i8; 4]) -> i32 {
+    i32::from_le_bytes(x.map(i8::cast_unsigned))
+}
+
+/// `sum` plus four products a lane. No pair of products may leave 16 bits: 2·24·127 and 2·127·127 don't.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn dot(sum: __m512i, w: __m512i, x: __m512i) -> __m512i {
+    let pairs = _mm512_maddubs_epi16(w, x);
+    _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+}
+
+/// [`dot`] in one instruction, of any bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot_vnni(sum: __m512i, w: __m512i, x: __m512i) -> __m512i {
+    _mm512_dpbusd_epi32(sum, w, x)
 }

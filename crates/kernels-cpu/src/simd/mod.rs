@@ -1,5 +1,8 @@
 //! The vector operations that kernels are written in, and their wrappers for each instruction set.
 
+// Bytes are loaded from and stored to addresses that the callers vouch for.
+#![allow(unsafe_code)]
+
 pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod int8;
@@ -41,11 +44,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// 32 weights as f32, in the order of `BF16_ORDER` or `MX_ORDER`.
     type Block: Copy;
 
-    /// 32 weights as [`int8::CODE_BYTES`] and their scale.
-    type Codes: Copy;
+    /// A vector of [`Self::LANES`] i32.
+    type Int: Copy;
 
-    /// Sum of products with [`Int8Block`]s: 8 lanes of f32 on every instruction set.
-    type IntSum: Copy;
+    /// Four bytes for each lane.
+    type Bytes: Copy;
 
     /// Runs a kernel compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
@@ -108,18 +111,40 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// block's order.
     fn dot_block(self, acc: Self::F32, w: Self::Block, x: &[f32; BLOCK]) -> Self::F32;
 
-    /// An MX block as bytes, low nibbles first, then high ones.
-    fn mx_codes(self, codes: &[u8; BLOCK / 2], scale: u8) -> Self::Codes;
+    /// 2^(e − 127) for each of the first lanes of E8M0 `scales`; the NaN code gives infinity.
+    fn load_e8m0(self, scales: &[u8]) -> Self::F32;
 
-    /// The sum of nothing.
-    fn int_zero(self) -> Self::IntSum;
+    /// Zeros.
+    fn zero_bytes(self) -> Self::Bytes;
 
-    /// `sum + w · x`: in each lane four products and their offset are added as integers, then the result as f32 times
-    /// the product of the scales is added to the lane.
-    fn dot_codes(self, sum: Self::IntSum, w: Self::Codes, x: &Int8Block) -> Self::IntSum;
+    /// The bytes at an address.
+    ///
+    /// # Safety
+    /// `4 · LANES` bytes can be read there.
+    unsafe fn load_bytes(self, address: *const u8) -> Self::Bytes;
 
-    /// The lanes' sum, in the order of [`Self::sum`] for 8 lanes.
-    fn int_sum(self, sum: Self::IntSum) -> f32;
+    /// # Safety
+    /// `4 · LANES` bytes can be written there, and no one else uses them.
+    unsafe fn store_bytes(self, bytes: Self::Bytes, address: *mut u8);
+
+    /// The E2M1 codes in the low and in the high nibbles, each as [`int8::E2M1_BYTES`] says.
+    fn e2m1_pairs(self, pairs: Self::Bytes) -> [Self::Bytes; 2];
+
+    /// The same value in every lane.
+    fn splat_int(self, value: i32) -> Self::Int;
+
+    /// `sum + w · x` lane by lane: four products of unsigned `w` up to 24 and the signed bytes of `x`.
+    fn dot_e2m1(self, sum: Self::Int, w: Self::Bytes, x: [i8; 4]) -> Self::Int;
+
+    /// What a sum of [`Self::dot_int8`] starts with, where the sum of all `x` times −128 is `offset`.
+    fn start_int8(self, offset: i32) -> Self::Int;
+
+    /// `sum + w · x` lane by lane, where `w` is bytes with [`int8::INT8_OFFSET`] too much and the offset is in the
+    /// sum's start.
+    fn dot_int8(self, sum: Self::Int, w: Self::Bytes, x: [i8; 4]) -> Self::Int;
+
+    /// To f32.
+    fn to_f32(self, a: Self::Int) -> Self::F32;
 
     /// Hints that the cache line at `address` will be read soon. Any address will do.
     fn prefetch(self, address: *const u8);

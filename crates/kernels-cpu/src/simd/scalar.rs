@@ -1,9 +1,12 @@
 //! Eight lanes of plain code.
 
+// Bytes are read and written at addresses that the callers vouch for.
+#![allow(unsafe_code)]
+
 use sostenuto_formats::codes::{bf16_to_f32, decode_mx_block};
 
-use super::int8::{CODE_BYTES, INT_LANES, half_scale};
-use super::{BLOCK, Int8Block, Kernel, Simd};
+use super::int8::{E2M1_BYTES, INT8_OFFSET};
+use super::{BLOCK, Kernel, Simd};
 
 /// Any processor has this.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +42,8 @@ impl Simd for Scalar {
     const MX_ORDER: [u8; BLOCK] = IDENTITY;
     type F32 = Lanes;
     type Block = [f32; BLOCK];
-    type Codes = ([u8; BLOCK], f32);
-    type IntSum = Lanes;
+    type Int = [i32; LANES];
+    type Bytes = [[u8; 4]; LANES];
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -151,37 +154,63 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn mx_codes(self, codes: &[u8; BLOCK / 2], scale: u8) -> Self::Codes {
-        let mut bytes = [0; BLOCK];
-        let (low, high) = bytes.split_at_mut(BLOCK / 2);
-        for ((low, high), &pair) in low.iter_mut().zip(high).zip(codes) {
-            *low = CODE_BYTES[usize::from(pair & 15)];
-            *high = CODE_BYTES[usize::from(pair >> 4)];
+    fn load_e8m0(self, scales: &[u8]) -> Lanes {
+        each(|i| f32::from_bits((u32::from(scales[i]) << 23).max(1 << 22)))
+    }
+
+    #[inline(always)]
+    fn zero_bytes(self) -> Self::Bytes {
+        [[0; 4]; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, address: *const u8) -> Self::Bytes {
+        // SAFETY: the caller vouches for 32 bytes.
+        unsafe { *address.cast() }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, bytes: Self::Bytes, address: *mut u8) {
+        // SAFETY: the caller vouches for 32 bytes.
+        unsafe { *address.cast() = bytes }
+    }
+
+    #[inline(always)]
+    fn e2m1_pairs(self, pairs: Self::Bytes) -> [Self::Bytes; 2] {
+        let decoded = |shift: u32| pairs.map(|lane| lane.map(|pair| E2M1_BYTES[usize::from(pair >> shift & 15)]));
+        [decoded(0), decoded(4)]
+    }
+
+    #[inline(always)]
+    fn splat_int(self, value: i32) -> Self::Int {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn dot_e2m1(self, mut sum: Self::Int, w: Self::Bytes, x: [i8; 4]) -> Self::Int {
+        for (sum, w) in sum.iter_mut().zip(w) {
+            *sum += w.iter().zip(x).map(|(&w, x)| i32::from(w) * i32::from(x)).sum::<i32>();
         }
-        (bytes, half_scale(scale))
+        sum
     }
 
     #[inline(always)]
-    fn int_zero(self) -> Lanes {
-        [0.0; INT_LANES]
+    fn start_int8(self, _: i32) -> Self::Int {
+        [0; LANES]
     }
 
     #[inline(always)]
-    fn dot_codes(self, sum: Lanes, (w, w_scale): Self::Codes, x: &Int8Block) -> Lanes {
-        let scale = w_scale * x.scale;
-        let (w, values) = (w.as_chunks::<4>().0, x.values.as_chunks::<4>().0);
-        each(|lane| {
-            let mut product = x.offsets[lane];
-            for (&w, &x) in w[lane].iter().zip(&values[lane]) {
-                product += i32::from(w) * i32::from(x);
-            }
-            product as f32 * scale + sum[lane]
-        })
+    fn dot_int8(self, mut sum: Self::Int, w: Self::Bytes, x: [i8; 4]) -> Self::Int {
+        for (sum, w) in sum.iter_mut().zip(w) {
+            let products = w.iter().zip(x).map(|(&w, x)| (i32::from(w) - INT8_OFFSET) * i32::from(x));
+            *sum += products.sum::<i32>();
+        }
+        sum
     }
 
     #[inline(always)]
-    fn int_sum(self, sum: Lanes) -> f32 {
-        self.sum(sum)
+    fn to_f32(self, a: Self::Int) -> Lanes {
+        each(|i| a[i] as f32)
     }
 
     #[inline(always)]

@@ -1,6 +1,9 @@
 //! Each wrapper against its scalar meaning, on every instruction set of this processor.
 
-use sostenuto_formats::codes::{bf16_to_f32, decode_mx_block, e8m0_to_f32};
+// Bytes are loaded from arrays.
+#![allow(unsafe_code)]
+
+use sostenuto_formats::codes::{bf16_to_f32, decode_mx_block, e2m1_to_f32, e8m0_to_f32};
 
 use super::*;
 use crate::isa::{Isa, Witness};
@@ -214,31 +217,33 @@ impl Kernel for Int8Products {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for code in 0..=255u8 {
-            let codes: [u8; BLOCK / 2] = std::array::from_fn(|i| code.wrapping_mul(i as u8 | 1));
-            let mut x = Int8Block { values: [0; BLOCK], offsets: [0; 8], scale: 0.25 };
-            for (i, value) in x.values.iter_mut().enumerate() {
-                *value = [127, -127, (i as u8 ^ code) as i8 / 2][(i + usize::from(code)) % 3];
+            let bytes: [u8; 64] = std::array::from_fn(|i| code.wrapping_mul(i as u8 | 1));
+            let x: [i8; 4] = std::array::from_fn(|i| [127, -127, (i as u8 ^ code) as i8 / 2, 0][(i + usize::from(code)) % 4]);
+            let sum: i32 = x.iter().map(|&x| i32::from(x)).sum();
+            // SAFETY: 64 bytes.
+            let w = unsafe { s.load_bytes(bytes.as_ptr()) };
+            let [low, high] = s.e2m1_pairs(w);
+            for (half, codes) in [low, high].into_iter().enumerate() {
+                let got = lanes(s, s.to_f32(s.dot_e2m1(s.splat_int(-12 * sum), codes, x)));
+                for (lane, bytes) in bytes.as_chunks::<4>().0.iter().take(S::LANES).enumerate() {
+                    let product = |(&byte, &x): (&u8, &i8)| 2.0 * e2m1_to_f32(byte >> (4 * half) & 15) * f32::from(x);
+                    assert_eq!(got[lane], bytes.iter().zip(&x).map(product).sum::<f32>());
+                }
             }
-            for (offset, values) in x.offsets.iter_mut().zip(x.values.as_chunks::<4>().0) {
-                *offset = -12 * values.iter().map(|&value| i32::from(value)).sum::<i32>();
+            // Bytes of int8 weights are never 0.
+            let bytes = bytes.map(|byte| byte.max(1));
+            // SAFETY: 64 bytes.
+            let w = unsafe { s.load_bytes(bytes.as_ptr()) };
+            let got = lanes(s, s.to_f32(s.dot_int8(s.start_int8(-128 * sum), w, x)));
+            for (lane, bytes) in bytes.as_chunks::<4>().0.iter().take(S::LANES).enumerate() {
+                let product = |(&byte, &x): (&u8, &i8)| (i32::from(byte) - 128) * i32::from(x);
+                assert_eq!(got[lane], bytes.iter().zip(&x).map(product).sum::<i32>() as f32);
             }
-            let weights = decode_mx_block(&codes, 120);
-            let product = |i: usize| {
-                let packed = if i.is_multiple_of(2) { i / 2 } else { BLOCK / 2 + i / 2 };
-                weights[i] * f32::from(x.values[packed]) * x.scale
-            };
-            let want: f32 = (0..BLOCK).map(product).sum();
-            let w = s.mx_codes(&codes, 120);
-            let once = s.dot_codes(s.int_zero(), w, &x);
-            // Sums of so few bits are exact.
-            assert_eq!(s.int_sum(once), want);
-            assert_eq!(s.int_sum(s.dot_codes(once, w, &x)), 2.0 * want);
         }
-        let (x, w) = (Int8Block { values: [1; BLOCK], offsets: [-48; 8], scale: 1.0 }, [0x22; BLOCK / 2]);
-        for scale in 0..=249 {
-            let sum = s.int_sum(s.dot_codes(s.int_zero(), s.mx_codes(&w, scale), &x));
-            assert_eq!(sum, 32.0 * e8m0_to_f32(scale));
+        for scale in 0..=254 {
+            assert_eq!(lanes(s, s.load_e8m0(&[scale; 16]))[0], e8m0_to_f32(scale));
         }
+        assert!(!lanes(s, s.load_e8m0(&[255; 16]))[0].is_finite());
     }
 }
 

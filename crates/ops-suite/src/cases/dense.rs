@@ -1,6 +1,6 @@
 //! Linear.
 
-use sostenuto_ops::{Op, Rows};
+use sostenuto_ops::{Op, Precision, Rows};
 
 use super::dot;
 use crate::data::{Rng, Tensor};
@@ -17,6 +17,8 @@ struct Shape {
     over: Rows,
     /// Standard deviation of the inputs.
     scale: f32,
+    /// Whether fast mode may round the weight.
+    may_round: bool,
 }
 
 pub(super) fn cases() -> Vec<RowCase> {
@@ -28,6 +30,7 @@ pub(super) fn cases() -> Vec<RowCase> {
         accumulate: false,
         over: Rows::Step,
         scale: 1.0,
+        may_round: false,
     };
     let mut cases = vec![
         linear(base),
@@ -37,37 +40,54 @@ pub(super) fn cases() -> Vec<RowCase> {
         linear(Shape { rows: 3, scale: 1e30, ..base }),
         linear(Shape { rows: 3, scale: 1e-30, bias: false, ..base }),
     ];
+    // So many rows that every size of tile occurs.
+    cases.extend((1..=14).map(|rows| linear(Shape { rows, in_features: 96, may_round: true, ..base })));
+    cases.push(linear(Shape { rows: 70, out_features: 40, in_features: 64, may_round: true, ..base }));
     for (out_features, in_features) in
         [(1, 1), (2, 31), (3, 32), (5, 33), (8, 64), (9, 96), (13, 160), (40, 95)]
     {
         for (rows, bias, accumulate) in [(1, false, true), (4, true, true), (7, true, false)] {
-            cases.push(linear(Shape { rows, out_features, in_features, bias, accumulate, ..base }));
+            for may_round in [false, true] {
+                let shape = Shape { rows, out_features, in_features, bias, accumulate, may_round, ..base };
+                cases.push(linear(shape));
+            }
         }
     }
     cases
 }
 
 fn linear(shape: Shape) -> RowCase {
-    let Shape { rows, out_features: n, in_features: k, bias, accumulate, over, scale } = shape;
+    let Shape { rows, out_features: n, in_features: k, bias, accumulate, over, scale, may_round } = shape;
     let mut rng = Rng::new(10);
-    let weight = Tensor::bf16(&mut rng, "weight", [1, n, k], 0.1);
+    let mut weight = Tensor::bf16(&mut rng, "weight", [1, n, k], 0.1);
+    weight.spec.may_round = may_round;
     let bias = bias.then(|| Tensor::bf16(&mut rng, "bias", [1, 1, n], 1.0));
     let input = rng.normals(rows * k, scale);
     let before = rng.normals(rows * n, 1.0);
-    let mut want = Vec::new();
-    for (x, before) in input.chunks_exact(k).zip(before.chunks_exact(n)) {
-        for (o, &before) in before.iter().enumerate() {
-            let Bound { want: mut value, mut tolerance } = dot(weight.row(0, o), x);
-            for term in [bias.as_ref().map(|bias| bias.row(0, 0)[o]), accumulate.then(|| f64::from(before))] {
-                value += term.unwrap_or(0.0);
-                tolerance += 2.0 * super::U * term.unwrap_or(0.0).abs();
+    let case = (weight.clone(), bias.clone(), input.clone(), before.clone());
+    let expect = move |precision| {
+        let (weight, bias, input, before) = &case;
+        let mut want = Vec::new();
+        for (x, before) in input.chunks_exact(k).zip(before.chunks_exact(n)) {
+            for (o, &before) in before.iter().enumerate() {
+                let row = weight.row(0, o);
+                let Bound { want: mut value, mut tolerance } = dot(row, x);
+                if may_round && precision == Precision::Fast {
+                    tolerance += rounding(row, x);
+                }
+                let bias = bias.as_ref().map(|bias| bias.row(0, 0)[o]);
+                for term in [bias, accumulate.then(|| f64::from(before))] {
+                    value += term.unwrap_or(0.0);
+                    tolerance += 2.0 * super::U * term.unwrap_or(0.0).abs();
+                }
+                want.push(Bound { want: value, tolerance });
             }
-            want.push(Bound { want: value, tolerance });
         }
-    }
+        want
+    };
     RowCase {
         name: format!(
-            "linear {rows}x{n}x{k} bias {} accumulate {accumulate} scale {scale:e}",
+            "linear {rows}x{n}x{k} bias {} accumulate {accumulate} scale {scale:e} may_round {may_round}",
             bias.is_some()
         ),
         rows,
@@ -81,6 +101,20 @@ fn linear(shape: Shape) -> RowCase {
             device.run(vec![op], &StepData::independent(range.len()).inputs());
             device.read(out, range.len(), n)
         }),
-        expect: Box::new(move |_| want.clone()),
+        expect: Box::new(expect),
     }
+}
+
+/// What rounding both factors to 8 bits per 32 may add. A weight's scale may be larger than the least possible one by
+/// the rounding of its own 8 bits.
+fn rounding(w: &[f64], x: &[f32]) -> f64 {
+    let mut sum = 0.0;
+    for (w, x) in w.chunks(32).zip(x.chunks(32)) {
+        let w_off = w.iter().fold(0.0, |max: f64, w| max.max(w.abs())) / 254.0 * 1.008;
+        let x_off = x.iter().fold(0.0, |max: f64, &x| max.max(f64::from(x).abs())) / 254.0 * 1.0001;
+        for (w, &x) in w.iter().zip(x) {
+            sum += w_off * f64::from(x).abs() + x_off * (w.abs() + w_off);
+        }
+    }
+    sum
 }

@@ -110,6 +110,11 @@ impl Registry {
         self.weights.get(id.0 as usize).ok_or(ContractError::UnknownWeight { op, id, count })
     }
 
+    /// Specs of all weights, in the order of their ids.
+    pub fn weights(&self) -> &[WeightSpec] {
+        &self.weights
+    }
+
     /// Specs of all buffers, in the order of their ids.
     pub fn buffers(&self) -> &[BufferSpec] {
         &self.buffers

@@ -85,7 +85,7 @@ impl<'a> Check<'a> {
     fn linear(&mut self, op: &Op) -> Result<(), ContractError> {
         let Op::Linear { rows, input, weight, bias, out, .. } = *op else { unreachable!("linear only") };
         self.distinct(input, out)?;
-        let weight = self.bf16(weight, 1)?;
+        let weight = self.factor(weight)?;
         let input = self.f32(input, rows)?;
         self.width(input, weight.in_features)?;
         if let Some(bias) = bias {
@@ -235,9 +235,19 @@ impl<'a> Check<'a> {
         Err(ContractError::WeightFormat { op: self.op, weight, expected, got })
     }
 
+    /// A weight whose every bit counts.
     fn bf16(&self, id: WeightId, experts: usize) -> Result<&'a WeightSpec, ContractError> {
         let spec = self.weight(id, WeightFormat::Bf16)?;
         same(self.op, "experts", &spec.name, experts, spec.experts)?;
+        let rule = "0: only linear takes a weight that may be rounded";
+        require(self.op, "may_round", usize::from(spec.may_round), !spec.may_round, rule)?;
+        Ok(spec)
+    }
+
+    /// A matrix that is multiplied with.
+    fn factor(&self, id: WeightId) -> Result<&'a WeightSpec, ContractError> {
+        let spec = self.weight(id, WeightFormat::Bf16)?;
+        same(self.op, "experts", &spec.name, 1, spec.experts)?;
         Ok(spec)
     }
 
