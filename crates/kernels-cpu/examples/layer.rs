@@ -45,7 +45,7 @@ fn main() {
     let mut model = Model::new(backend, precision);
     let info = model.backend.info();
     println!("{} {} {} threads {:?}", info.name, info.device, info.threads, info.precision);
-    for rows in [1, 4, 32, 128] {
+    for rows in [1, 8, 128, 512] {
         model.report(rows, time);
     }
 }
@@ -103,8 +103,9 @@ impl Model {
         );
         if rows == 1 {
             let experts = CHOSEN as f64 * 3.0 * (HIDDEN * HIDDEN) as f64 * 17.0 / 32.0;
-            let dense = 2.0 * (HIDDEN * (QKV + HEADS * DIM + EXPERTS)) as f64;
-            let head = 2.0 * (VOCAB * HIDDEN) as f64;
+            let bytes = if self.backend.info().precision == Precision::Fast { 34.0 / 32.0 } else { 2.0 };
+            let dense = bytes * (HIDDEN * (QKV + HEADS * DIM + EXPERTS)) as f64;
+            let head = bytes * (VOCAB * HIDDEN) as f64;
             println!(
                 "          layer {:.1} GB/s, unembedding {:.1} GB/s",
                 (experts + dense) / layer / 1e9,
@@ -192,18 +193,20 @@ impl Builder {
         self.backend.create_buffer(BufferSpec { name, kind, rows, width }).expect("a buffer")
     }
 
-    /// bf16 below 2 in magnitude, most of them small.
+    /// bf16, rounded in fast mode but for the router and vectors.
     fn bf16(&mut self, out_features: usize, in_features: usize) -> WeightId {
-        let may_round = out_features != EXPERTS;
+        let may_round = ![1, EXPERTS].contains(&out_features);
         self.weight(WeightSpec { may_round, ..WeightSpec::matrix("dense", out_features, in_features) })
     }
 
     fn weight(&mut self, spec: WeightSpec) -> WeightId {
         let mask = match spec.format {
-            WeightFormat::Bf16 => 0xbfff_bfff_bfff_bfff,
+            WeightFormat::Bf16 => 0x80ff_80ff_80ff_80ff,
             WeightFormat::Mxfp4 => u64::MAX,
         };
-        let values = self.random(spec.value_bytes(), |word| word & mask);
+        // bf16 from 2^-7 to 2^-5: denormal numbers would cost many times as much.
+        let exponents = if spec.format == WeightFormat::Bf16 { 0x3c00_3c00_3c00_3c00 } else { 0 };
+        let values = self.random(spec.value_bytes(), |word| word & mask | exponents);
         // Scales from 2^-11 to 2^-8.
         let scales =
             self.random(spec.scale_bytes(), |word| (word & 0x0303_0303_0303_0303) + 0x7474_7474_7474_7474);

@@ -13,7 +13,7 @@ use super::Buffer;
 use super::scratch::{ExpertScratch, Scratch};
 use super::weight::{Piece, Weight};
 use crate::isa::Witness;
-use crate::kernel::attention::{Attend, write_slot};
+use crate::kernel::attention::{Attend, MOST_ROWS, write_slot};
 use crate::kernel::linear::Linear;
 use crate::kernel::matrix::{Bf16, Experts, Matrix, MxExperts};
 use crate::kernel::moe::{Activation, Down, GateUp};
@@ -21,7 +21,7 @@ use crate::kernel::pack::{Order, Pack, ToInt8, blocks};
 use crate::kernel::packed::{E2m1, Format, GROUP_ROWS, Int8, Packed, PackedExperts};
 use crate::kernel::panel::PANEL_ROWS;
 use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
-use crate::kv::{self, Element, GROUP, Groups, KvStore, Layer, Planes};
+use crate::kv::{self, Element, GROUP, KvStore, Layer, Planes};
 use crate::memory::{Memory, Parts};
 use crate::pool::Pool;
 use crate::simd::BLOCK;
@@ -218,41 +218,46 @@ impl Run<'_> {
         self.put(out, Buffer::F32(result));
     }
 
-    /// One task per row and KV head.
+    /// One task per KV head and some rows.
     fn attend<E: Element>(&mut self, op: &Op, out: &mut [f32], planes: &Planes<E>, kv: &KvStore) {
         let Op::Attention { qkv, layer, num_heads, sinks, window, scale, .. } = *op else {
             unreachable!("attention only")
         };
         let geometry = kv.geometry;
-        let (dim, heads) = (geometry.dim, geometry.kv_heads);
-        let (width, group) = ((num_heads + 2 * heads) * dim, num_heads / heads);
-        let (witness, step, rows) = (self.witness, self.step, self.step.rows());
+        let (kv_heads, group) = (geometry.kv_heads, num_heads / geometry.kv_heads);
+        let (witness, step, count) = (self.witness, self.step, self.step.rows());
         let sinks = self.weights[sinks.0 as usize].values();
         let (per_thread, scratch) = (self.scratch.per_thread, Parts::new(&mut self.scratch.threads));
         let qkv = f32_of(self.buffers, qkv);
         let out = Parts::new(out);
+        let size = (count / (2 * self.pool.threads())).clamp(1, MOST_ROWS);
         let region = |task: usize, thread: usize| {
-            let (t, kv_head) = (task / heads, task % heads);
-            let last = step.positions[t] as usize;
-            let start = (t * num_heads + kv_head * group) * dim;
-            let groups: Groups<'_> = kv.groups(layer, &step, step.sequences[t] as usize);
-            witness.run(Attend {
-                geometry,
-                queries: &qkv[t * width + kv_head * group * dim..][..group * dim],
-                layer: planes,
-                kv_head,
-                groups,
-                first: window.map_or(0, |window| (last + 1).saturating_sub(window)),
-                last,
-                scale,
-                sinks: &sinks[2 * kv_head * group..2 * (kv_head + 1) * group],
-                // SAFETY: each task has these heads of this row.
-                out: unsafe { out.get(start..start + group * dim) },
-                // SAFETY: each thread has its own part.
-                scratch: unsafe { scratch.get(thread * per_thread..(thread + 1) * per_thread) },
-            });
+            let kv_head = task % kv_heads;
+            let mut rows = part(task / kv_heads, size, count);
+            while !rows.is_empty() {
+                let sequence = step.sequences[rows.start];
+                let same = step.sequences[rows.clone()].iter().take_while(|&&of| of == sequence).count();
+                witness.run(Attend {
+                    geometry,
+                    rows: rows.start..rows.start + same,
+                    positions: step.positions,
+                    window,
+                    qkv,
+                    heads: kv_head * group..(kv_head + 1) * group,
+                    num_heads,
+                    layer: planes,
+                    kv_head,
+                    groups: kv.groups(layer, &step, sequence as usize),
+                    scale,
+                    sinks,
+                    out,
+                    // SAFETY: each thread has its own part.
+                    scratch: unsafe { scratch.get(thread * per_thread..(thread + 1) * per_thread) },
+                });
+                rows.start += same;
+            }
         };
-        self.pool.run(rows * heads, &region);
+        self.pool.run(count.div_ceil(size) * kv_heads, &region);
     }
 
     fn top_k(&mut self, logits: BufferId, experts: BufferId, weights: BufferId) {

@@ -3,8 +3,11 @@
 // Tasks write disjoint rows and slots.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use crate::kernel::linear::bf16_at;
 use crate::kv::{Element, GROUP, Geometry, Groups, Parts, Planes};
+use crate::memory;
 use crate::simd::{Kernel, Simd, math};
 
 /// Positions whose scores are held at once, aligned to multiples of their number.
@@ -16,12 +19,18 @@ const TILE_GROUPS: usize = TILE / GROUP;
 /// What is kept per head between tiles: running maximum, denominator.
 const STATE: usize = 2;
 
-/// Query heads whose scores are computed side by side.
-const HEADS: usize = 4;
+/// Most rows that go through the tiles together.
+pub(crate) const MOST_ROWS: usize = 8;
+
+/// Query heads that are multiplied side by side, and vectors of each.
+const HEADS: usize = 8;
+const FEW_HEADS: usize = 4;
+const VECTORS: usize = 2;
 
 /// f32 of scratch that [`Attend`] needs for a KV head with `group` query heads.
 pub(crate) fn scratch_len(group: usize, geometry: &Geometry) -> usize {
-    group * (TILE + geometry.value_row + STATE)
+    let widened = TILE_GROUPS * (geometry.key_elements() + geometry.value_elements() + 2 * GROUP);
+    widened + group * TILE + MOST_ROWS * group * (geometry.value_row + STATE)
 }
 
 /// Writes a key head and a value head to a slot.
@@ -59,55 +68,93 @@ pub(crate) unsafe fn write_slot<E: Element>(
     }
 }
 
-/// Attention with sinks of the query heads that share a KV head, for one row.
+/// Attention with sinks of the query heads that share a KV head, for some rows of one sequence.
 ///
-/// `s_j = scale · q_h · k_j`, `w = softmax([s…, sink_h])`, `out_h = Σ_j w_j v_j` over positions `first..=last`.
+/// `s_j = scale · q_h · k_j`, `w = softmax([s…, sink_h])`, `out_h = Σ_j w_j v_j` over the positions that a row sees.
 ///
 /// | argument | type | shape |
 /// |---|---|---|
-/// | `queries` | f32 | `[group, head_dim]`, rotated |
+/// | `rows` | step rows | at most 8, of one sequence |
+/// | `positions` | | of all rows of the step |
+/// | `window` | | positions that a row sees at most, its own included |
+/// | `qkv` | f32 | `[step rows, heads + 2·kv_heads, head_dim]`, rotated |
+/// | `heads` | query heads | those that read the KV head; of `num_heads` |
 /// | `layer` | f32, bf16 or int8 | the layer's store, see [`crate::kv`] |
 /// | `kv_head` | | the head read |
 /// | `groups` | | where the sequence's positions lie |
-/// | `sinks` | bf16 bytes | `[group]` |
-/// | `out` | f32 | `[group, head_dim]` |
+/// | `sinks` | bf16 bytes | `[num_heads]` |
+/// | `out` | f32 | `[step rows, num_heads, head_dim]` |
 /// | `scratch` | f32 | [`scratch_len`] |
 ///
 /// # Numerics
 /// f32, online softmax over tiles of 64 positions aligned to multiples of 64, in ascending order, starting from the
 /// sink (maximum `sink`, denominator 1). In a tile: scores by ascending element of the head, exponentials by
 /// [`math::exp`], values by ascending position. A key's scale multiplies its finished dot product, a value's scale its
-/// weight. So the result depends on the row, `first` and `last` alone.
+/// weight. So a row's result depends on the row and what it sees alone.
 ///
 /// # Panics
 /// If sizes do not belong together.
 ///
 /// # Cost
-/// Reads keys and values of the positions once for all heads of the group; scratch does not grow with the context.
+/// Reads keys and values of the positions once for all rows and heads; several rows share a tile that is widened to
+/// f32 once. Scratch does not grow with the context.
 ///
 /// # Source
 /// `sdpa` of openai/gpt-oss `gpt_oss/torch/model.py`; arXiv 1805.02867 (online softmax).
+///
+/// # Safety
+/// Whoever makes it vouches that no other task writes these heads of these rows of `out`.
 pub(crate) struct Attend<'a, E> {
     pub(crate) geometry: Geometry,
-    pub(crate) queries: &'a [f32],
+    pub(crate) rows: Range<usize>,
+    pub(crate) positions: &'a [u32],
+    pub(crate) window: Option<usize>,
+    pub(crate) qkv: &'a [f32],
+    pub(crate) heads: Range<usize>,
+    pub(crate) num_heads: usize,
     pub(crate) layer: &'a Planes<E>,
     pub(crate) kv_head: usize,
     pub(crate) groups: Groups<'a>,
-    pub(crate) first: usize,
-    pub(crate) last: usize,
     pub(crate) scale: f32,
     pub(crate) sinks: &'a [u8],
-    pub(crate) out: &'a mut [f32],
+    pub(crate) out: memory::Parts<'a, f32>,
     pub(crate) scratch: &'a mut [f32],
 }
 
-/// The part of a tile that is attended to: positions `from..to` counted from the tile's start.
+/// The part of a tile that a row attends to: positions `from..to` counted from the tile's start.
 #[derive(Clone, Copy)]
 struct Span {
-    /// Group index (position / 16) of the tile's start.
-    first_group: usize,
     from: usize,
     to: usize,
+}
+
+impl Span {
+    /// Groups of the tile that it touches.
+    #[inline(always)]
+    fn groups(self) -> Range<usize> {
+        self.from / GROUP..self.to.div_ceil(GROUP)
+    }
+}
+
+/// Keys, values and scales of a tile, group by group.
+#[derive(Clone, Copy)]
+struct Tile<'a, E> {
+    /// `[head_dim, 16]` each.
+    keys: [&'a [E]; TILE_GROUPS],
+    /// `[16, value_row]` each.
+    values: [&'a [E]; TILE_GROUPS],
+    /// Of keys, then of values; empty where there are none.
+    scales: [&'a [f32]; TILE_GROUPS],
+}
+
+/// What a row carries from tile to tile, of all its heads.
+struct Carried<'a> {
+    /// `[heads, TILE]`.
+    scores: &'a mut [f32],
+    /// `[heads, value_row]`.
+    sums: &'a mut [f32],
+    /// `[heads, STATE]`.
+    states: &'a mut [f32],
 }
 
 impl<E: Element> Kernel for Attend<'_, E> {
@@ -115,32 +162,193 @@ impl<E: Element> Kernel for Attend<'_, E> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let heads = self.heads();
-        let row = self.geometry.value_row;
-        assert!(self.first <= self.last, "a row sees itself");
-        assert_eq!(self.queries.len(), heads * self.geometry.dim, "a query per sink");
-        let (scores, rest) = std::mem::take(&mut self.scratch).split_at_mut(heads * TILE);
-        let (sums, rest) = rest.split_at_mut(heads * row);
-        let states = &mut rest[..heads * STATE];
+        let (heads, row) = (self.heads.len(), self.geometry.value_row);
+        assert!(self.rows.len() <= MOST_ROWS, "at most {MOST_ROWS} rows");
+        let (widened, rest) = std::mem::take(&mut self.scratch)
+            .split_at_mut(TILE_GROUPS * (self.geometry.key_elements() + self.geometry.value_elements() + 2 * GROUP));
+        let (scores, rest) = rest.split_at_mut(heads * TILE);
+        let (sums, rest) = rest.split_at_mut(MOST_ROWS * heads * row);
+        let states = &mut rest[..self.rows.len() * heads * STATE];
         sums.fill(0.0);
-        for (head, state) in states.chunks_exact_mut(STATE).enumerate() {
-            state.copy_from_slice(&[bf16_at(self.sinks, head), 1.0]);
+        for (i, state) in states.chunks_exact_mut(STATE).enumerate() {
+            state.copy_from_slice(&[bf16_at(self.sinks, self.heads.start + i % heads), 1.0]);
         }
-        for tile in self.first / TILE..=self.last / TILE {
-            let start = tile * TILE;
-            let from = self.first.saturating_sub(start);
-            let to = TILE.min(self.last + 1 - start);
-            let span = Span { first_group: start / GROUP, from, to };
-            self.score(s, span, scores);
-            for (head, state) in states.chunks_exact_mut(STATE).enumerate() {
-                let scores = &mut scores[head * TILE..(head + 1) * TILE];
-                let shrink = soften(s, span, scores, state);
-                scale_by(s, &mut sums[head * row..(head + 1) * row], shrink);
+        let seen = self.seen();
+        for index in seen.start / TILE..seen.end.div_ceil(TILE) {
+            let all = part_of(&seen, index).expect("a tile of what is seen");
+            let tile = self.tile(index, all);
+            if self.rows.len() == 1 {
+                let carried = Carried { scores, sums: &mut sums[..heads * row], states };
+                self.attend(s, 0, (&tile, all), carried);
+                continue;
             }
-            self.add_values(s, span, scores, sums);
+            let tile = self.widen(s, &tile, all, widened);
+            for i in 0..self.rows.len() {
+                let Some(span) = part_of(&self.sees(i), index) else { continue };
+                let sums = &mut sums[i * heads * row..(i + 1) * heads * row];
+                let states = &mut states[i * heads * STATE..(i + 1) * heads * STATE];
+                self.attend(s, i, (&tile, span), Carried { scores, sums, states });
+            }
         }
-        let results = sums.chunks_exact(row).zip(states.chunks_exact(STATE));
-        for (out, (sums, state)) in self.out.chunks_exact_mut(self.geometry.dim).zip(results) {
+        for i in 0..self.rows.len() {
+            self.finish(i, &sums[i * heads * row..], &states[i * heads * STATE..]);
+        }
+    }
+}
+
+/// The part of a range of positions that lies in a tile.
+#[inline(always)]
+fn part_of(seen: &Range<usize>, tile: usize) -> Option<Span> {
+    let start = tile * TILE;
+    let (from, to) = (seen.start.max(start), seen.end.min(start + TILE));
+    (from < to).then(|| Span { from: from - start, to: to - start })
+}
+
+impl<E: Element> Attend<'_, E> {
+    /// Positions that the i-th row sees.
+    #[inline(always)]
+    fn sees(&self, i: usize) -> Range<usize> {
+        let end = self.positions[self.rows.start + i] as usize + 1;
+        self.window.map_or(0, |window| end.saturating_sub(window))..end
+    }
+
+    /// Positions from the first that any row sees to the last.
+    #[inline(always)]
+    fn seen(&self) -> Range<usize> {
+        let mut seen = self.sees(0);
+        for i in 1..self.rows.len() {
+            let sees = self.sees(i);
+            seen = seen.start.min(sees.start)..seen.end.max(sees.end);
+        }
+        seen
+    }
+
+    /// A tile as it is stored.
+    #[inline(always)]
+    fn tile(&self, index: usize, span: Span) -> Tile<'_, E> {
+        let (keys, values) = (self.geometry.key_elements(), self.geometry.value_elements());
+        let mut tile = Tile { keys: [&[]; TILE_GROUPS], values: [&[]; TILE_GROUPS], scales: [&[]; TILE_GROUPS] };
+        for g in span.groups() {
+            let head = self.groups.at(index * TILE_GROUPS + g) * self.geometry.kv_heads + self.kv_head;
+            tile.keys[g] = &self.layer.keys[head * keys..(head + 1) * keys];
+            tile.values[g] = &self.layer.values[head * values..(head + 1) * values];
+            if E::SCALED {
+                tile.scales[g] = &self.layer.scales[2 * head * GROUP..2 * (head + 1) * GROUP];
+            }
+        }
+        tile
+    }
+
+    /// The same with f32 elements.
+    #[inline(always)]
+    fn widen<'b, S: Simd>(&self, s: S, tile: &Tile<'b, E>, span: Span, room: &'b mut [f32]) -> Tile<'b, f32> {
+        let mut wide = Tile { keys: [&[]; TILE_GROUPS], values: [&[]; TILE_GROUPS], scales: tile.scales };
+        let mut rest = room;
+        for g in span.groups() {
+            wide.keys[g] = widen(s, tile.keys[g], &mut rest);
+            wide.values[g] = widen(s, tile.values[g], &mut rest);
+        }
+        wide
+    }
+
+    /// A tile's share of a row.
+    #[inline(always)]
+    fn attend<S: Simd, T: Element>(
+        &self,
+        s: S,
+        i: usize,
+        (tile, span): (&Tile<'_, T>, Span),
+        carried: Carried<'_>,
+    ) {
+        let Carried { scores, sums, states } = carried;
+        let row = self.geometry.value_row;
+        self.score(s, i, (tile, span), scores);
+        for (head, state) in states.chunks_exact_mut(STATE).enumerate() {
+            let scores = &mut scores[head * TILE..(head + 1) * TILE];
+            let shrink = soften(s, span, scores, state);
+            scale_by(s, &mut sums[head * row..(head + 1) * row], shrink);
+            if E::SCALED {
+                for g in span.groups() {
+                    let scales = &tile.scales[g][GROUP..];
+                    let weights = &mut scores[g * GROUP..(g + 1) * GROUP];
+                    weights.iter_mut().zip(scales).for_each(|(weight, scale)| *weight *= scale);
+                }
+            }
+        }
+        self.add_values(s, (tile, span), scores, sums);
+    }
+
+    /// Scores of every head with the keys of the span's groups; `[heads, TILE]`.
+    #[inline(always)]
+    fn score<S: Simd, T: Element>(
+        &self,
+        s: S,
+        i: usize,
+        (tile, span): (&Tile<'_, T>, Span),
+        scores: &mut [f32],
+    ) {
+        let (dim, heads) = (self.geometry.dim, self.heads.len());
+        let width = (self.num_heads + 2 * self.geometry.kv_heads) * dim;
+        let start = (self.rows.start + i) * width + self.heads.start * dim;
+        let queries = &self.qkv[start..start + heads * dim];
+        let groups = span.groups();
+        let mut head = 0;
+        while head < heads {
+            let size = if head + HEADS <= heads { HEADS } else if head + FEW_HEADS <= heads { FEW_HEADS } else { 1 };
+            let queries = &queries[head * dim..(head + size) * dim];
+            let scores = &mut scores[head * TILE..(head + size) * TILE];
+            match size {
+                HEADS => score_heads::<S, T, HEADS>(s, queries, tile, groups.clone(), scores),
+                FEW_HEADS => score_heads::<S, T, FEW_HEADS>(s, queries, tile, groups.clone(), scores),
+                _ => score_heads::<S, T, 1>(s, queries, tile, groups.clone(), scores),
+            }
+            head += size;
+        }
+        for scores in scores[..heads * TILE].chunks_exact_mut(TILE) {
+            for g in groups.clone() {
+                for v in (0..GROUP).step_by(S::LANES) {
+                    let scores = &mut scores[g * GROUP + v..g * GROUP + v + S::LANES];
+                    let sum = s.load(scores);
+                    let sum = if E::SCALED { s.mul(sum, s.load(&tile.scales[g][v..])) } else { sum };
+                    s.store(s.mul(sum, s.splat(self.scale)), scores);
+                }
+            }
+        }
+    }
+
+    /// `sums[h] += Σ_j weights[h][j] · v_j` over the span.
+    #[inline(always)]
+    fn add_values<S: Simd, T: Element>(
+        &self,
+        s: S,
+        (tile, span): (&Tile<'_, T>, Span),
+        weights: &[f32],
+        sums: &mut [f32],
+    ) {
+        let (row, heads) = (self.geometry.value_row, self.heads.len());
+        let mut head = 0;
+        while head < heads {
+            let size = if head + HEADS <= heads { HEADS } else if head + FEW_HEADS <= heads { FEW_HEADS } else { 1 };
+            let weights = &weights[head * TILE..(head + size) * TILE];
+            let sums = &mut sums[head * row..(head + size) * row];
+            match size {
+                HEADS => add_heads::<S, T, HEADS>(s, weights, (tile, span), row, sums),
+                FEW_HEADS => add_heads::<S, T, FEW_HEADS>(s, weights, (tile, span), row, sums),
+                _ => add_heads::<S, T, 1>(s, weights, (tile, span), row, sums),
+            }
+            head += size;
+        }
+    }
+
+    /// Divides the sums of the i-th row by their denominators.
+    #[inline(always)]
+    fn finish(&self, i: usize, sums: &[f32], states: &[f32]) {
+        let (dim, heads) = (self.geometry.dim, self.heads.len());
+        let start = ((self.rows.start + i) * self.num_heads + self.heads.start) * dim;
+        // SAFETY: no other task has these heads of this row.
+        let out = unsafe { self.out.get(start..start + heads * dim) };
+        let results = sums.chunks_exact(self.geometry.value_row).zip(states.chunks_exact(STATE));
+        for (out, (sums, state)) in out.chunks_exact_mut(dim).zip(results) {
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = sum / state[1];
             }
@@ -148,132 +356,138 @@ impl<E: Element> Kernel for Attend<'_, E> {
     }
 }
 
-impl<E: Element> Attend<'_, E> {
-    #[inline(always)]
-    fn heads(&self) -> usize {
-        self.sinks.len() / 2
+/// Elements as f32, in the front of `room`.
+#[inline(always)]
+fn widen<'b, S: Simd, E: Element>(s: S, elements: &[E], room: &mut &'b mut [f32]) -> &'b [f32] {
+    let (wide, rest) = std::mem::take(room).split_at_mut(elements.len());
+    *room = rest;
+    for (wide, elements) in wide.chunks_exact_mut(S::LANES).zip(elements.chunks_exact(S::LANES)) {
+        s.store(E::load(s, elements), wide);
     }
+    wide
+}
 
-    /// Scores of every head with the keys of the span's groups; `[heads, TILE]`.
-    #[inline(always)]
-    fn score<S: Simd>(&self, s: S, span: Span, scores: &mut [f32]) {
-        let heads = self.heads();
-        for g in span.from / GROUP..span.to.div_ceil(GROUP) {
-            let group = self.groups.at(span.first_group + g);
-            let at = (group * self.geometry.kv_heads + self.kv_head) * self.geometry.key_elements();
-            let keys = self.layer.keys[at..at + self.geometry.key_elements()].as_chunks::<GROUP>().0;
-            let scales = self.scales(group, 0);
-            let mut head = 0;
-            while head + HEADS <= heads {
-                self.score_heads::<S, HEADS>(s, (keys, scales), head, g, scores);
-                head += HEADS;
-            }
-            while head < heads {
-                self.score_heads::<S, 1>(s, (keys, scales), head, g, scores);
-                head += 1;
+/// Dot products of H heads with the keys of some groups, two vectors of positions at a time.
+#[inline(always)]
+fn score_heads<S: Simd, E: Element, const H: usize>(
+    s: S,
+    queries: &[f32],
+    tile: &Tile<'_, E>,
+    groups: Range<usize>,
+    scores: &mut [f32],
+) {
+    let mut position = groups.start * GROUP;
+    let end = groups.end * GROUP;
+    while position + VECTORS * S::LANES <= end {
+        score_vectors::<S, E, H, VECTORS>(s, queries, tile, position, scores);
+        position += VECTORS * S::LANES;
+    }
+    while position < end {
+        score_vectors::<S, E, H, 1>(s, queries, tile, position, scores);
+        position += S::LANES;
+    }
+}
+
+/// Dot products of H heads with V vectors of keys from a position on.
+#[inline(always)]
+fn score_vectors<S: Simd, E: Element, const H: usize, const V: usize>(
+    s: S,
+    queries: &[f32],
+    tile: &Tile<'_, E>,
+    position: usize,
+    scores: &mut [f32],
+) {
+    let dim = queries.len() / H;
+    let mut keys = [tile.keys[0]; V];
+    for (v, keys) in keys.iter_mut().enumerate() {
+        let position = position + v * S::LANES;
+        *keys = &tile.keys[position / GROUP][position % GROUP..];
+        assert!(keys.len() >= (dim - 1) * GROUP + S::LANES, "a key for each element of the head");
+    }
+    let mut rows = [queries; H];
+    for (h, row) in rows.iter_mut().enumerate() {
+        *row = &queries[h * dim..(h + 1) * dim];
+    }
+    let mut sums = [[s.splat(0.0); H]; V];
+    for i in 0..dim {
+        for (keys, sums) in keys.iter().zip(&mut sums) {
+            // SAFETY: as asserted.
+            let key = E::load(s, unsafe { keys.get_unchecked(i * GROUP..i * GROUP + S::LANES) });
+            for (row, sum) in rows.iter().zip(sums) {
+                // SAFETY: a row has `dim` elements.
+                *sum = s.mul_add(s.splat(unsafe { *row.get_unchecked(i) }), key, *sum);
             }
         }
     }
-
-    /// Scales of the keys (`part` 0) or values (1) of a group; empty where there are none.
-    #[inline(always)]
-    fn scales(&self, group: usize, part: usize) -> &[f32] {
-        if !E::SCALED {
-            return &[];
-        }
-        let at = (2 * (group * self.geometry.kv_heads + self.kv_head) + part) * GROUP;
-        &self.layer.scales[at..at + GROUP]
-    }
-
-    /// H heads from `head` on with the 16 keys of a group.
-    #[inline(always)]
-    fn score_heads<S: Simd, const H: usize>(
-        &self,
-        s: S,
-        (keys, scales): (&[[E; GROUP]], &[f32]),
-        head: usize,
-        g: usize,
-        scores: &mut [f32],
-    ) {
-        let dim = self.geometry.dim;
-        // 16 positions are one or two vectors.
-        let mut sums = [[s.splat(0.0); 2]; H];
-        let queries = &self.queries[head * dim..(head + H) * dim];
-        for (i, keys) in keys.iter().enumerate() {
-            for (v, keys) in keys.chunks_exact(S::LANES).enumerate() {
-                let key = E::load(s, keys);
-                for (h, sums) in sums.iter_mut().enumerate() {
-                    sums[v] = s.mul_add(s.splat(queries[h * dim + i]), key, sums[v]);
-                }
-            }
-        }
-        for (h, sums) in sums.iter().enumerate() {
-            for (v, sum) in sums.iter().enumerate().take(GROUP / S::LANES) {
-                let at = (head + h) * TILE + g * GROUP + v * S::LANES;
-                let sum = if E::SCALED { s.mul(*sum, s.load(&scales[v * S::LANES..])) } else { *sum };
-                let score = s.mul(sum, s.splat(self.scale));
-                s.store(score, &mut scores[at..at + S::LANES]);
-            }
-        }
-    }
-
-    /// `sums[h] += Σ_j weights[h][j] · v_j` over the span.
-    #[inline(always)]
-    fn add_values<S: Simd>(&self, s: S, span: Span, weights: &[f32], sums: &mut [f32]) {
-        let row = self.geometry.value_row;
-        for g in span.from / GROUP..span.to.div_ceil(GROUP) {
-            let group = self.groups.at(span.first_group + g);
-            let at = (group * self.geometry.kv_heads + self.kv_head) * self.geometry.value_elements();
-            let values = &self.layer.values[at..at + self.geometry.value_elements()];
-            let from = span.from.saturating_sub(g * GROUP);
-            let to = GROUP.min(span.to - g * GROUP);
-            let values = &values[from * row..to * row];
-            for (head, sums) in sums.chunks_exact_mut(row).enumerate() {
-                let start = head * TILE + g * GROUP;
-                let mut weights = &weights[start + from..start + to];
-                let mut scaled = [0.0; GROUP];
-                if E::SCALED {
-                    let scales = &self.scales(group, 1)[from..to];
-                    let products = weights.iter().zip(scales).map(|(weight, scale)| weight * scale);
-                    scaled.iter_mut().zip(products).for_each(|(scaled, product)| *scaled = product);
-                    weights = &scaled[..to - from];
-                }
-                let mut column = 0;
-                while column + 4 * S::LANES <= row {
-                    add_columns::<S, E, 4>(s, weights, values, row, column, sums);
-                    column += 4 * S::LANES;
-                }
-                while column < row {
-                    add_columns::<S, E, 1>(s, weights, values, row, column, sums);
-                    column += S::LANES;
-                }
-            }
+    for (v, sums) in sums.iter().enumerate() {
+        for (h, sum) in sums.iter().enumerate() {
+            let at = h * TILE + position + v * S::LANES;
+            s.store(*sum, &mut scores[at..at + S::LANES]);
         }
     }
 }
 
-/// V vectors of columns of `Σ_j weights[j] · values[j]`, by ascending j.
+/// `sums[h] += Σ_j weights[h][j] · v_j` of H heads, two vectors of columns at a time.
 #[inline(always)]
-fn add_columns<S: Simd, E: Element, const V: usize>(
+fn add_heads<S: Simd, E: Element, const H: usize>(
     s: S,
     weights: &[f32],
-    values: &[E],
+    of: (&Tile<'_, E>, Span),
     row: usize,
-    column: usize,
     sums: &mut [f32],
 ) {
-    let mut acc = [s.splat(0.0); V];
-    for (v, acc) in acc.iter_mut().enumerate() {
-        *acc = s.load(&sums[column + v * S::LANES..]);
+    let mut column = 0;
+    while column + VECTORS * S::LANES <= row {
+        add_columns::<S, E, H, VECTORS>(s, weights, of, (row, column), sums);
+        column += VECTORS * S::LANES;
     }
-    for (&weight, values) in weights.iter().zip(values.chunks_exact(row)) {
-        let weight = s.splat(weight);
+    while column < row {
+        add_columns::<S, E, H, 1>(s, weights, of, (row, column), sums);
+        column += S::LANES;
+    }
+}
+
+/// V vectors of columns of H heads, by ascending position.
+#[inline(always)]
+fn add_columns<S: Simd, E: Element, const H: usize, const V: usize>(
+    s: S,
+    weights: &[f32],
+    (tile, span): (&Tile<'_, E>, Span),
+    (row, column): (usize, usize),
+    sums: &mut [f32],
+) {
+    assert!(weights.len() >= H * TILE && span.to <= TILE, "a weight for each position");
+    let mut acc = [[s.splat(0.0); V]; H];
+    for (h, acc) in acc.iter_mut().enumerate() {
         for (v, acc) in acc.iter_mut().enumerate() {
-            *acc = s.mul_add(weight, E::load(s, &values[column + v * S::LANES..]), *acc);
+            *acc = s.load(&sums[h * row + column + v * S::LANES..]);
         }
     }
-    for (v, acc) in acc.iter().enumerate() {
-        s.store(*acc, &mut sums[column + v * S::LANES..]);
+    for g in span.groups() {
+        let (from, to) = (span.from.max(g * GROUP), span.to.min((g + 1) * GROUP));
+        let values = &tile.values[g][column..];
+        assert!(values.len() >= (GROUP - 1) * row + V * S::LANES, "a row of values for each position");
+        for j in from..to {
+            let mut vectors = [s.splat(0.0); V];
+            for (v, vector) in vectors.iter_mut().enumerate() {
+                let at = (j - g * GROUP) * row + v * S::LANES;
+                // SAFETY: as asserted.
+                *vector = E::load(s, unsafe { values.get_unchecked(at..at + S::LANES) });
+            }
+            for (h, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: as asserted.
+                let weight = s.splat(unsafe { *weights.get_unchecked(h * TILE + j) });
+                for (acc, vector) in acc.iter_mut().zip(&vectors) {
+                    *acc = s.mul_add(weight, *vector, *acc);
+                }
+            }
+        }
+    }
+    for (h, acc) in acc.iter().enumerate() {
+        for (v, acc) in acc.iter().enumerate() {
+            let at = h * row + column + v * S::LANES;
+            s.store(*acc, &mut sums[at..at + S::LANES]);
+        }
     }
 }
 
@@ -281,7 +495,7 @@ fn add_columns<S: Simd, E: Element, const V: usize>(
 /// gives the factor by which older sums shrink. Weights beyond the span become 0.
 #[inline(always)]
 fn soften<S: Simd>(s: S, span: Span, scores: &mut [f32], state: &mut [f32]) -> f32 {
-    let groups = span.from / GROUP * GROUP..span.to.div_ceil(GROUP) * GROUP;
+    let groups = span.groups().start * GROUP..span.groups().end * GROUP;
     // Slots beyond the span hold whatever an older sequence left.
     scores[groups.start..span.from].fill(f32::NEG_INFINITY);
     scores[span.to..groups.end].fill(f32::NEG_INFINITY);
