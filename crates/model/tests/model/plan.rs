@@ -114,7 +114,9 @@ fn a_device_holds_what_the_plan_says() {
                 let info = backend.info();
                 let held = Model::load(&checkpoint, backend, &limits).unwrap().memory();
                 let context = format!("{name} ({layout}), {}, {:?}", info.name, info.precision);
-                assert_eq!(held.weights as u64, checkpoint.total_bytes(), "{context}");
+                if info.precision == Precision::Exact {
+                    assert_eq!(held.weights as u64, checkpoint.total_bytes(), "{context}");
+                }
                 assert_eq!(held.weights, plan.bytes(Purpose::Weights), "{context}");
                 assert_eq!(held.kv.full, plan.bytes(Purpose::KvFull), "{context}");
                 assert_eq!(held.kv.sliding, plan.bytes(Purpose::KvSliding), "{context}");
