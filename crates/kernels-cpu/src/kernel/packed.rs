@@ -29,6 +29,9 @@ const PAIRS: usize = QUADS / 2;
 /// Vectors of rows in a tile.
 const TILE_VECTORS: usize = 2;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// How far ahead of their use weights are asked for where memory is what is waited for, in bytes.
 const AHEAD: usize = 4096;
 
@@ -231,7 +234,10 @@ impl<'a, F: Format> Packed<'a, F> {
     /// Where the lanes of V vectors from `row` on have their scales and codes.
     #[inline(always)]
     fn vectors<S: Simd, const V: usize>(&self, row: usize) -> Vectors<V> {
-        let mut vectors = Vectors { scales: [std::ptr::null(); V], codes: [std::ptr::null(); V] };
+        let bytes = V * S::LANES * self.layout.panel / GROUP_ROWS;
+        let next = self.bytes.as_ptr().wrapping_add(row / GROUP_ROWS * self.layout.panel + bytes);
+        let null = [std::ptr::null(); V];
+        let mut vectors = Vectors { scales: null, codes: null, next, next_bytes: bytes };
         for v in 0..V {
             let row = row + v * S::LANES;
             let (panel, lane) = (row / GROUP_ROWS, row % GROUP_ROWS);
@@ -261,6 +267,9 @@ impl<'a, F: Format> Packed<'a, F> {
 struct Vectors<const V: usize> {
     scales: [*const u8; V],
     codes: [*const u8; V],
+    /// Where the weights lie that are multiplied next, and how many bytes of them.
+    next: *const u8,
+    next_bytes: usize,
 }
 
 impl Matrix for Packed<'_, Int8> {
@@ -383,6 +392,7 @@ impl Packed<'_, E2m1> {
 }
 
 /// V vectors of rows with all tokens, in tiles of at most 6 tokens (3 where there are 8 lanes and so fewer registers).
+/// Large tiles ask for the weights of the next rows meanwhile.
 ///
 /// # Safety
 /// The vectors are of the format, with `blocks` blocks.
@@ -397,8 +407,11 @@ unsafe fn tiles<S: Simd, F: Format, const V: usize>(
     let tokens = panel.tokens();
     let most = if S::LANES == 16 { 6 } else { 3 };
     let count = tokens.div_ceil(most);
+    let ahead = vectors.next_bytes.div_ceil(LINE * count * blocks);
     for i in 0..count {
         let (first, end) = (i * tokens / count, (i + 1) * tokens / count);
+        let next = vectors.next.wrapping_add(i * ahead * LINE * blocks);
+        let vectors = Vectors { next, next_bytes: ahead * LINE, ..vectors };
         // SAFETY: the caller's.
         unsafe {
             match end - first {
@@ -433,6 +446,11 @@ unsafe fn tile<S: Simd, F: Format, const V: usize, const T: usize>(
     }
     let mut sums = [[s.splat(0.0); T]; V];
     for block in 0..blocks {
+        if T > FEW_TOKENS {
+            for line in (0..vectors.next_bytes).step_by(LINE) {
+                s.prefetch(vectors.next.wrapping_add(block * vectors.next_bytes + line));
+            }
+        }
         let mut ints = [[s.splat_int(0); T]; V];
         for t in 0..T {
             // SAFETY: every input has `blocks` blocks.
