@@ -121,7 +121,7 @@ impl EngineClient for RemoteEngine {
 
     fn cancel(&self, id: RequestId) {
         let delivery = self.shared.lock().journal.cancel(id.0);
-        self.shared.changed.notify_all();
+        self.shared.wake_waiters();
         if let Some(delivery) = delivery {
             self.shared.deliver(delivery);
         }
@@ -395,9 +395,17 @@ impl Shared {
         if let Some(delivery) = delivery {
             self.deliver(delivery);
         }
-        // A trial may be over.
-        self.changed.notify_all();
+        // A trial may be over, or the sink may have closed.
+        self.wake_waiters();
         Ok(())
+    }
+
+    /// Wakes those who wait for a message or for the end of a drain, if there can be either: most events bring none.
+    fn wake_waiters(&self) {
+        let front = self.lock();
+        if front.journal.has_message() || front.closing.is_some() {
+            self.changed.notify_all();
+        }
     }
 
     fn deliver(&self, delivery: Delivery) {
