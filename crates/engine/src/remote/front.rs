@@ -419,3 +419,47 @@ impl Shared {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::event::SinkClosed;
+
+    #[test]
+    fn writer_is_woken_for_the_cancel_of_a_closed_sink() {
+        const LINK: u64 = 1;
+        let shared = Arc::new(Shared::new(&FrontOptions::default()));
+        shared.connected(LINK, 1);
+        assert!(shared.loaded(RequestRules { vocab_size: 8, sequence_capacity: 8 }));
+        let (sent_tx, sent) = channel();
+        let for_writer = Arc::clone(&shared);
+        let writer = std::thread::spawn(move || {
+            while let Some(message) = for_writer.next_message(LINK) {
+                sent_tx.send(message).unwrap();
+            }
+        });
+        let next = || sent.recv_timeout(Duration::from_secs(20)).expect("the writer is woken");
+        assert!(matches!(next(), ToEngine::Submit { id: CANARY, .. }));
+        // Often enough that the writer waits at least once when the event comes.
+        for _ in 0..200 {
+            let request = GenerateRequest::greedy(vec![1], 1);
+            let id = {
+                let mut front = shared.lock();
+                front.journal.submit(request, Box::new(|_| Err(SinkClosed)), Instant::now()).unwrap()
+            };
+            shared.wake_waiters();
+            assert!(matches!(next(), ToEngine::Submit { .. }));
+            let started = Event::Started { prompt_tokens: 1, max_tokens: 1, cached_tokens: 0 };
+            shared.take_event(id, started).unwrap();
+            assert_eq!(next(), ToEngine::Cancel { id });
+            let usage =
+                crate::event::Usage { prompt_tokens: 1, completion_tokens: 0, cached_prompt_tokens: 0 };
+            let end = Event::Finished { reason: FinishReason::Cancelled, usage };
+            shared.take_event(id, end).unwrap();
+        }
+        shared.disconnected();
+        writer.join().unwrap();
+    }
+}
