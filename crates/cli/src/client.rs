@@ -1,6 +1,7 @@
-//! A small HTTP/1.1 client for one server: JSON in, JSON, text or events out. Each request has a connection of its
+//! A small HTTP/1.1 client for one server: JSON in, JSON, text or events out. Each answer has a connection of its
 //! own; dropping a response closes it, which is how an answer is cancelled.
 
+mod connection;
 mod sse;
 
 use std::collections::VecDeque;
@@ -9,13 +10,11 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
 
+use self::connection::{Connection, Kept};
 use self::sse::{EventTooLong, SseDecoder};
 use crate::error::CliError;
 
@@ -78,6 +77,7 @@ pub(crate) struct Client {
     authority: String,
     base_path: String,
     api_key: Option<String>,
+    kept: Kept,
 }
 
 impl Client {
@@ -95,7 +95,12 @@ impl Client {
         }
         let host = uri.host().ok_or_else(|| wrong("there is no host in it"))?;
         let base_path = uri.path().trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        Ok(Client { authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)), base_path, api_key })
+        Ok(Client {
+            authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)),
+            base_path,
+            api_key,
+            kept: Kept::default(),
+        })
     }
 
     /// The server's address as a URL.
@@ -179,12 +184,25 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
-        let stream = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let connection = AbortOnDrop(tokio::spawn(async move {
-            // What goes wrong here shows where the response is read.
-            let _ = connection.await;
-        }));
+        let (connection, mut response) = self.exchange(method, path, body).await?;
+        if !response.status().is_success() {
+            let status = response.status();
+            let retry_after = response.headers().get(header::RETRY_AFTER);
+            let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let body = read_body(response.body_mut()).await;
+            if body.is_ok() {
+                self.kept.put(connection);
+            }
+            let message = match body.and_then(|bytes| parse_json(&bytes)) {
+                Ok(document) => error_message(&document),
+                Err(_) => "it does not say why".to_owned(),
+            };
+            return Err(ClientError::Refused { status, retry_after, message });
+        }
+        Ok(Answer { response, _connection: connection })
+    }
+
+    fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base_path))
@@ -193,22 +211,27 @@ impl Client {
         if let Some(key) = &self.api_key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         }
-        let request = request
+        request
             .body(Full::new(body))
-            .map_err(|error| ClientError::Unexpected(format!("the request cannot be built: {error}")))?;
-        let mut response = sender.send_request(request).await?;
-        if !response.status().is_success() {
-            let status = response.status();
-            let retry_after = response.headers().get(header::RETRY_AFTER);
-            let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
-            let document = read_body(response.body_mut()).await.and_then(|bytes| parse_json(&bytes));
-            let message = match document {
-                Ok(document) => error_message(&document),
-                Err(_) => "it does not say why".to_owned(),
-            };
-            return Err(ClientError::Refused { status, retry_after, message });
+            .map_err(|error| ClientError::Unexpected(format!("the request cannot be built: {error}")))
+    }
+
+    /// Sends a request over a connection that was kept, else over a new one.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Connection, Response<Incoming>), ClientError> {
+        while let Some(mut connection) = self.kept.take() {
+            // One that fails was closed by the server, which may have crossed the request.
+            if let Ok(response) = connection.send(self.request(&method, path, body.clone())?).await {
+                return Ok((connection, response));
+            }
         }
-        Ok(Answer { response, _connection: connection })
+        let mut connection = Connection::over(self.connect().await?).await?;
+        let response = connection.send(self.request(&method, path, body)?).await?;
+        Ok((connection, response))
     }
 
     /// A connection for which the operating system keeps about so many bytes that were not read.
@@ -272,15 +295,7 @@ impl EventStream {
 
 struct Answer {
     response: Response<Incoming>,
-    _connection: AbortOnDrop,
-}
-
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    _connection: Connection,
 }
 
 async fn read_body(body: &mut Incoming) -> Result<Bytes, ClientError> {
@@ -316,6 +331,11 @@ pub(crate) fn error_message(document: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -325,6 +345,41 @@ mod tests {
         assert_eq!(url("http://localhost:9/v1/").unwrap(), "http://localhost:9");
         assert_eq!(url("http://[::1]:81/proxy/v1").unwrap(), "http://[::1]:81/proxy");
         assert_eq!(url("http://box").unwrap(), "http://box:80");
+    }
+
+    /// A server that refuses everything and closes each connection after so many answers, and its count of connections.
+    fn refusing(answers_each: usize) -> (Client, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                count.fetch_add(1, Ordering::Relaxed);
+                let mut stream = BufReader::new(stream.unwrap());
+                for _ in 0..answers_each {
+                    let mut line = String::new();
+                    while stream.read_line(&mut line).unwrap() > 2 {
+                        line.clear();
+                    }
+                    let answer = "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\n{}";
+                    stream.get_mut().write_all(answer.as_bytes()).unwrap();
+                }
+            }
+        });
+        (client, connections)
+    }
+
+    #[tokio::test]
+    async fn refusal_leaves_its_connection_to_the_next_request_unless_the_server_closed_it() {
+        for (answers_each, expected) in [(6, 1), (3, 2), (1, 6)] {
+            let (client, connections) = refusing(answers_each);
+            for _ in 0..6 {
+                let refused = client.get_text("/").await;
+                assert!(matches!(refused, Err(ClientError::Refused { .. })), "{refused:?}");
+            }
+            assert_eq!(connections.load(Ordering::Relaxed), expected, "{answers_each} answers each");
+        }
     }
 
     #[test]

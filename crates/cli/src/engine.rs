@@ -9,6 +9,7 @@ use sostenuto_engine::{Engine, EngineOptions};
 
 use crate::error::CliError;
 use crate::load::{Loaded, Source};
+use crate::memory::Processes;
 use crate::serve::{ServeArgs, banner, signals::Signals, start_log};
 use crate::serving::Facts;
 
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &EngineArgs) -> Result<(), CliError> {
         Err(other) => return Err(other),
     };
     if !args.quiet {
-        banner::facts(&facts)?;
+        banner::facts(&facts, Some(args.parent))?;
     }
     let queue = EngineEnd::options(facts.limits.max_sequences, facts.limits.max_context);
     let options = EngineOptions {
@@ -70,6 +71,7 @@ fn load(args: &EngineArgs) -> Result<(Loaded, Facts), CliError> {
     let mut model_args = args.serve.model.clone();
     model_args.ctx = Some(args.pinned_ctx);
     model_args.kv_tokens = Some(args.pinned_kv_tokens);
+    model_args.processes = Processes::Two;
     let source = Source::find(&model_args)?;
     let limits = model_args.serving_limits(source.config())?;
     let loaded = source.load(&model_args, &limits)?;

@@ -77,7 +77,7 @@ impl Source {
     /// returns, everything that was planned is in memory.
     pub(crate) fn load(&self, args: &ModelArgs, limits: &ModelLimits) -> Result<Loaded, CliError> {
         let backend = backend::choose(args)?;
-        let plan = memory::plan(&self.config, limits, &*backend)?;
+        let plan = memory::plan(&self.config, limits, &*backend, args.processes)?;
         if !args.allow_overcommit {
             self.check_fit(args, limits, &*backend, &plan)?;
         }
@@ -113,7 +113,8 @@ impl Source {
             available.bytes += plan.bytes(Purpose::Weights) as u64;
         }
         let total = |limits: &ModelLimits| {
-            memory::plan(&self.config, limits, backend).ok().map(|plan| plan.total_bytes() as u64)
+            let plan = memory::plan(&self.config, limits, backend, args.processes);
+            plan.ok().map(|plan| plan.total_bytes() as u64)
         };
         memory::check(&self.name, plan, limits, available, args.choices(), total)
     }

@@ -10,7 +10,7 @@ use sostenuto_ops::{KV_BLOCK_SLOTS, KvDtype, Precision};
 
 use crate::backend::{self, BackendKind};
 use crate::error::CliError;
-use crate::memory::{self, Choices};
+use crate::memory::{self, Choices, Processes};
 
 /// Context if `--ctx` does not say and memory suffices, in tokens.
 pub(crate) const DEFAULT_CONTEXT: usize = 8192;
@@ -136,6 +136,9 @@ pub(crate) struct ModelArgs {
     /// Start although the memory plan needs more than is available: it may be slow, and the operating system may end it.
     #[arg(long)]
     pub(crate) allow_overcommit: bool,
+    /// Set by the command.
+    #[arg(skip)]
+    pub(crate) processes: Processes,
 }
 
 impl ModelArgs {
@@ -156,7 +159,7 @@ impl ModelArgs {
         let backend = backend::choose(self)?;
         let available = memory::available_to_this_process().map(|available| available.bytes);
         let fits = |context| {
-            let plan = memory::plan(config, &self.limits_of(context), &*backend);
+            let plan = memory::plan(config, &self.limits_of(context), &*backend, self.processes);
             plan.is_ok_and(|plan| available.is_none_or(|available| plan.total_bytes() as u64 <= available))
         };
         Ok(self.limits_of(default_context(config.max_position_embeddings, fits)))

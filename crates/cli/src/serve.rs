@@ -7,6 +7,7 @@ pub(crate) mod signals;
 
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,13 +79,23 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let config = server_config(args)?;
     check_address(&config)?;
     files::allow_many();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(connection_threads())
+        .enable_all()
+        .build()?;
     banner::loading(args.model.model.as_deref())?;
     let Started { state, engine, announcement } = start_engine(args)?;
     let result = runtime.block_on(serve(config, state, Arc::clone(&engine), announcement));
     engine.shutdown(ShutdownMode::Now);
     engine.join()?;
     result
+}
+
+/// Threads that serve connections. The engine has one for each core, so on few cores a second one here would only take
+/// turns with the first.
+fn connection_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    if cores < 4 { 1 } else { 2 }
 }
 
 /// An engine on its way, and what it serves.

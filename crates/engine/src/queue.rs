@@ -38,6 +38,14 @@ impl QueueLoad {
         Ok(sum)
     }
 
+    /// This load without another that is part of it.
+    pub(crate) fn minus(self, other: QueueLoad) -> QueueLoad {
+        Self {
+            requests: self.requests - other.requests,
+            prompt_tokens: self.prompt_tokens - other.prompt_tokens,
+        }
+    }
+
     /// Both loads together.
     pub(crate) fn plus(self, other: QueueLoad) -> QueueLoad {
         Self {

@@ -6,7 +6,7 @@
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
 use crate::isa::CpuError;
@@ -20,34 +20,47 @@ const CALLER_SPINS: usize = 10_000;
 /// Most threads.
 pub(crate) const MAX_THREADS: usize = 1_024;
 
+/// Of a pool's state: whether workers may enter the region.
+const OPEN: u64 = 1 << 11;
+
+/// Of a pool's state: the workers that are in the region.
+const INSIDE: u64 = OPEN - 1;
+
+/// The number of a state's region.
+fn number(state: u64) -> u64 {
+    state / (2 * OPEN)
+}
+
 /// A region: called once per task with the task's and the thread's number.
 type Region<'a> = &'a (dyn Fn(usize, usize) + Sync + 'a);
 
 /// Threads of a backend. The thread that calls [`Pool::run`] is number 0 and works too.
 ///
-/// Workers look for a region for a short while and then park. Starting a region allocates nothing and takes no lock.
+/// Workers look for a region for a short while and then park. Starting a region allocates nothing and takes no lock. Nobody waits
+/// for a worker that has not entered the region when all its tasks are taken, for example because another process has its
+/// core.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<(Thread, Option<JoinHandle<()>>)>,
 }
 
 struct Shared {
-    /// The present region; written by the caller while no worker is in a region.
+    /// The present region; written by the caller while it is closed and no worker is inside.
     region: UnsafeCell<Option<Region<'static>>>,
     /// Tasks of the region.
     tasks: AtomicUsize,
     /// The next task that no thread has taken.
     next: AtomicUsize,
-    /// Counts regions; a change starts one.
-    generation: AtomicUsize,
-    /// Workers that have not finished the region; at first, those that have not started.
-    working: AtomicUsize,
+    /// Number of the region, [`OPEN`] and [`INSIDE`].
+    state: AtomicU64,
+    /// Workers that have not come to life.
+    starting: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
 }
 
-// SAFETY: `region` is written only while `working` is 0 and read only between the change of `generation` and the
-// worker's decrement of `working`; both are release and acquire pairs.
+// SAFETY: `region` is written only while the state is closed with nobody inside, and read only by a worker that entered
+// it while it was open; opening and entering are a release and acquire pair, and so are leaving and the caller's wait.
 unsafe impl Sync for Shared {}
 // SAFETY: the region is `Sync`, so a reference to it may be sent.
 unsafe impl Send for Shared {}
@@ -65,8 +78,8 @@ impl Pool {
             region: UnsafeCell::new(None),
             tasks: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
-            generation: AtomicUsize::new(0),
-            working: AtomicUsize::new(threads - 1),
+            state: AtomicU64::new(0),
+            starting: AtomicUsize::new(threads - 1),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -80,7 +93,7 @@ impl Pool {
             pool.workers.push((handle.thread().clone(), Some(handle)));
         }
         // What a thread allocates when it starts is behind it before the first region.
-        drop(Wait(&pool.shared));
+        wait_until(|| pool.shared.starting.load(Ordering::Acquire) == 0);
         Ok(pool)
     }
 
@@ -99,22 +112,22 @@ impl Pool {
             return;
         }
         let shared = &*self.shared;
-        assert_eq!(shared.working.load(Ordering::Acquire), 0, "one region at a time");
-        // SAFETY: the lifetime is only forgotten: `Wait` keeps this call from returning or unwinding before every
-        // worker is done with the region. No worker is in a region now, so nobody reads the cell.
+        let before = shared.state.load(Ordering::Acquire);
+        assert_eq!(before & (OPEN | INSIDE), 0, "one region at a time");
+        // SAFETY: the lifetime is only forgotten: `Close` keeps this call from returning or unwinding before every
+        // worker that entered is done with the region. No worker is in a region now, so nobody reads the cell.
         unsafe {
             *shared.region.get() = Some(std::mem::transmute::<Region<'_>, Region<'static>>(region));
         }
         shared.tasks.store(tasks, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
-        shared.working.store(self.workers.len(), Ordering::Relaxed);
-        shared.generation.fetch_add(1, Ordering::Release);
+        shared.state.store(before + 2 * OPEN + OPEN, Ordering::Release);
         for (worker, _) in &self.workers {
             worker.unpark();
         }
-        let wait = Wait(shared);
+        let close = Close(shared);
         shared.take_tasks(region, 0);
-        drop(wait);
+        drop(close);
         assert!(!shared.panicked.load(Ordering::Acquire), "a kernel panicked on a worker thread");
     }
 }
@@ -130,19 +143,25 @@ impl Pool {
     }
 }
 
-/// Waits for the workers when dropped, so that an unwinding caller waits too.
-struct Wait<'a>(&'a Shared);
+/// Closes the region when dropped and waits for the workers inside, so that an unwinding caller does too.
+struct Close<'a>(&'a Shared);
 
-impl Drop for Wait<'_> {
+impl Drop for Close<'_> {
     fn drop(&mut self) {
-        let mut spins = 0;
-        while self.0.working.load(Ordering::Acquire) > 0 {
-            spins += 1;
-            if spins < CALLER_SPINS {
-                std::hint::spin_loop();
-            } else {
-                thread::yield_now();
-            }
+        self.0.state.fetch_and(!OPEN, Ordering::Relaxed);
+        wait_until(|| self.0.state.load(Ordering::Acquire) & INSIDE == 0);
+    }
+}
+
+/// Spins for a while, then yields between looks.
+fn wait_until(condition: impl Fn() -> bool) {
+    let mut spins = 0;
+    while !condition() {
+        spins += 1;
+        if spins < CALLER_SPINS {
+            std::hint::spin_loop();
+        } else {
+            thread::yield_now();
         }
     }
 }
@@ -151,28 +170,30 @@ impl Shared {
     /// A worker's life.
     fn work(&self, thread: usize) {
         let mut seen = 0;
-        self.working.fetch_sub(1, Ordering::Release);
-        loop {
-            seen = self.wait_for_region(seen);
-            if self.stop.load(Ordering::Acquire) {
-                return;
-            }
-            // SAFETY: the generation changed, so the caller has written the region, and waits for this worker.
-            let region = unsafe { *self.region.get() }.expect("a new generation has a region");
+        self.starting.fetch_sub(1, Ordering::Release);
+        while let Some(entered) = self.enter_region(seen) {
+            seen = entered;
+            // SAFETY: the caller wrote the region before it opened it, and waits for this worker, which is inside.
+            let region = unsafe { *self.region.get() }.expect("an open region is there");
             if catch_unwind(AssertUnwindSafe(|| self.take_tasks(region, thread))).is_err() {
                 self.panicked.store(true, Ordering::Release);
             }
-            self.working.fetch_sub(1, Ordering::Release);
+            self.state.fetch_sub(1, Ordering::Release);
         }
     }
 
-    /// Returns the generation once it is no longer `seen`.
-    fn wait_for_region(&self, seen: usize) -> usize {
+    /// Enters a region other than `seen`, as soon as one is open, and returns its number; `None` when the pool stops.
+    fn enter_region(&self, seen: u64) -> Option<u64> {
         let mut spins = 0;
-        loop {
-            let generation = self.generation.load(Ordering::Acquire);
-            if generation != seen {
-                return generation;
+        while !self.stop.load(Ordering::Acquire) {
+            let state = self.state.load(Ordering::Relaxed);
+            if state & OPEN != 0 && number(state) != seen {
+                let entered =
+                    self.state.compare_exchange(state, state + 1, Ordering::Acquire, Ordering::Relaxed);
+                if entered.is_ok() {
+                    return Some(number(state));
+                }
+                continue;
             }
             spins += 1;
             if spins < WORKER_SPINS {
@@ -181,6 +202,7 @@ impl Shared {
                 thread::park();
             }
         }
+        None
     }
 
     fn take_tasks(&self, region: Region<'_>, thread: usize) {
@@ -198,7 +220,6 @@ impl Shared {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.shared.generation.fetch_add(1, Ordering::Release);
         for (worker, handle) in &mut self.workers {
             worker.unpark();
             if let Some(handle) = handle.take() {
@@ -253,6 +274,21 @@ mod tests {
             });
             assert_eq!(count.load(Ordering::Relaxed), 1_000);
         }
+    }
+
+    #[test]
+    fn worker_that_does_not_come_is_not_waited_for() {
+        let mut pool = Pool::new(2).unwrap();
+        pool.shared.stop.store(true, Ordering::Release);
+        let (worker, handle) = &mut pool.workers[0];
+        worker.unpark();
+        handle.take().unwrap().join().unwrap();
+        let count = AtomicUsize::new(0);
+        pool.run(10, &|_, thread| {
+            assert_eq!(thread, 0);
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 10);
     }
 
     #[test]

@@ -9,12 +9,41 @@ use crate::error::CliError;
 use crate::model_args::MIN_DEFAULT_CONTEXT;
 use crate::output;
 
-/// What the process holds beside the model: the program, the tokenizer with its tables, threads and their stacks, the
-/// server's buffers. Measured after start, and much the same with either tokenizer and any model.
-pub(crate) const RUNTIME_BYTES: usize = 16 << 20;
+/// What a server holds beside the model: the program, the tokenizer with its tables, threads and their stacks, buffers.
+/// Measured after start, and much the same with either tokenizer, any model, and one process or two, since pages of the
+/// program are in memory once for both.
+const RUNTIME_BYTES: usize = 18 << 20;
 
-/// The same in words.
-pub(crate) const RUNTIME_DETAIL: &str = "the process, its tokenizer, threads and buffers";
+/// What two processes hold twice, for each token id: the tokenizer's tables. Measured likewise.
+const SECOND_TOKENIZER_BYTES_PER_ID: usize = 16;
+
+/// The processes that a model is run by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Processes {
+    /// One that does everything.
+    #[default]
+    One,
+    /// An engine process and its front.
+    Two,
+}
+
+impl Processes {
+    /// Those of `serve`, unless it is told to keep to one.
+    pub(crate) fn of_a_server() -> Self {
+        if cfg!(unix) { Self::Two } else { Self::One }
+    }
+
+    /// Bytes beside the model, and what they are.
+    pub(crate) fn runtime(self, config: &ModelConfig) -> (usize, &'static str) {
+        match self {
+            Self::One => (RUNTIME_BYTES, "the process, its tokenizer, threads and buffers"),
+            Self::Two => (
+                RUNTIME_BYTES + SECOND_TOKENIZER_BYTES_PER_ID * config.vocab_size,
+                "both processes, their tokenizers, threads and buffers",
+            ),
+        }
+    }
+}
 
 /// What may be changed to make a plan smaller.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +54,7 @@ pub(crate) struct Choices {
     pub(crate) full_sequences: usize,
 }
 
-/// The plan of a process that runs a model on a backend.
+/// The plan of processes that run a model on a backend.
 ///
 /// # Errors
 /// As for [`memory_plan`].
@@ -33,11 +62,12 @@ pub(crate) fn plan(
     config: &ModelConfig,
     limits: &ModelLimits,
     backend: &dyn Backend,
+    processes: Processes,
 ) -> Result<MemoryPlan, ModelError> {
     let mut plan =
         memory_plan(config, limits, |registry, program| backend.planned_memory(registry, program))?;
-    let detail = RUNTIME_DETAIL.to_owned();
-    plan.rows.push(PlanRow { purpose: Purpose::Runtime, bytes: RUNTIME_BYTES, detail });
+    let (bytes, detail) = processes.runtime(config);
+    plan.rows.push(PlanRow { purpose: Purpose::Runtime, bytes, detail: detail.to_owned() });
     Ok(plan)
 }
 
@@ -135,12 +165,13 @@ mod tests {
     }
 
     fn total(limits: &ModelLimits) -> Option<u64> {
-        let plan = plan(&ModelConfig::gpt_oss_20b(), limits, &ScalarBackend::new());
+        let plan = plan(&ModelConfig::gpt_oss_20b(), limits, &ScalarBackend::new(), Processes::Two);
         plan.ok().map(|plan| plan.total_bytes() as u64)
     }
 
     fn refusal(available_bytes: u64, choices: Choices) -> Option<String> {
-        let plan = plan(&ModelConfig::gpt_oss_20b(), &limits(), &ScalarBackend::new()).unwrap();
+        let config = ModelConfig::gpt_oss_20b();
+        let plan = plan(&config, &limits(), &ScalarBackend::new(), Processes::Two).unwrap();
         let available = Available { bytes: available_bytes, bound: Bound::Machine };
         match check("gpt-oss-20b", &plan, &limits(), available, choices, total) {
             Ok(()) => None,

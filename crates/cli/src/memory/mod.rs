@@ -1,12 +1,12 @@
-//! Memory: what may be had, what a model will take, what this process holds.
+//! Memory: what may be had, what a model will take, what processes hold.
 
 mod available;
 mod fit;
 mod resident;
 
 pub(crate) use available::{Available, available_to_this_process, lies_in_memory};
-pub(crate) use fit::{Choices, RUNTIME_BYTES, RUNTIME_DETAIL, check, largest, plan};
-pub(crate) use resident::resident_bytes;
+pub(crate) use fit::{Choices, Processes, check, largest, plan};
+pub(crate) use resident::{own_bytes, resident_bytes};
 
 /// A field of a file of `Name:   123 kB` lines, such as those under `/proc`, in bytes.
 fn field_bytes(text: &str, name: &str) -> Option<u64> {

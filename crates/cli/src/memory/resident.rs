@@ -1,4 +1,4 @@
-//! What this process holds in physical memory (Linux).
+//! What this process and another hold in physical memory (Linux).
 
 use std::fs;
 
@@ -11,7 +11,13 @@ pub(crate) fn resident_bytes() -> Option<u64> {
     rollup.and_then(|text| field_bytes(&text, "Rss")).or_else(|| status_bytes("VmRSS"))
 }
 
-/// Of these, what belongs to no file.
+/// Bytes of another process that are in physical memory for it alone.
+pub(crate) fn own_bytes(process_id: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{process_id}/smaps_rollup")).ok()?;
+    Some(field_bytes(&rollup, "Private_Clean")? + field_bytes(&rollup, "Private_Dirty")?)
+}
+
+/// Of this process's resident bytes, what belongs to no file.
 pub(crate) fn anonymous_bytes() -> Option<u64> {
     status_bytes("RssAnon")
 }
@@ -33,6 +39,7 @@ mod tests {
         };
         let memory = vec![1u8; BYTES as usize];
         let grown = resident_bytes().unwrap() - before;
+        assert!(own_bytes(std::process::id()).is_none_or(|own| own > BYTES / 2));
         assert!((BYTES * 9 / 10..=BYTES * 12 / 10).contains(&grown), "{grown}");
         assert!(anonymous_bytes().unwrap() > anonymous + BYTES / 2);
         assert_eq!(std::hint::black_box(&memory)[1], 1);

@@ -8,7 +8,8 @@ use super::roofline::Speed;
 use super::{PlanArgs, rates};
 use crate::bench::bandwidth;
 use crate::error::CliError;
-use crate::{backend, memory, output};
+use crate::memory::{self, Processes};
+use crate::{backend, output};
 
 /// This machine's processor, the only device that runs models.
 pub(super) const THIS_CPU: &str = "this-cpu";
@@ -198,9 +199,9 @@ impl Device {
     }
 
     /// Bytes beside the model, and what they are.
-    pub(super) fn runtime(&self) -> (usize, &'static str) {
+    pub(super) fn runtime(&self, config: &ModelConfig) -> (usize, &'static str) {
         match self.is_supported() {
-            true => (memory::RUNTIME_BYTES, memory::RUNTIME_DETAIL),
+            true => Processes::of_a_server().runtime(config),
             false => (CARD_RUNTIME_BYTES, "driver, kernels and graphs (assumed)"),
         }
     }

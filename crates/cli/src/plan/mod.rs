@@ -142,7 +142,7 @@ impl Planner<'_> {
         let device = self.device;
         let on_device = |registry: &_, program: &_| device.planned_memory(registry, program);
         let mut plan = memory_plan(self.config, limits, on_device)?;
-        let (bytes, detail) = device.runtime();
+        let (bytes, detail) = device.runtime(self.config);
         plan.rows.push(PlanRow { purpose: Purpose::Runtime, bytes, detail: detail.to_owned() });
         Ok(plan)
     }

@@ -28,12 +28,12 @@ pub(crate) fn loading(model: Option<&Path>) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says what was loaded.
-pub(crate) fn facts(facts: &Facts) -> Result<(), CliError> {
+/// Says what was loaded into this process, whose front is another process if there is one.
+pub(crate) fn facts(facts: &Facts, front: Option<u32>) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     let style = Style::of_stdout();
     write_facts(&mut out, facts)?;
-    write_plan(&mut out, facts, style)?;
+    write_plan(&mut out, facts, front, style)?;
     write_kernels(&mut out, facts, style)?;
     out.flush()?;
     Ok(())
@@ -42,7 +42,7 @@ pub(crate) fn facts(facts: &Facts) -> Result<(), CliError> {
 /// Says where the server listens and what to try; before that what was loaded, unless another process said it.
 pub(super) fn ready(announcement: &Announcement, address: SocketAddr) -> Result<(), CliError> {
     if let Some(loaded) = &announcement.facts {
-        facts(loaded)?;
+        facts(loaded, None)?;
     }
     let mut out = io::stdout().lock();
     let style = Style::of_stdout();
@@ -78,10 +78,11 @@ fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
     )
 }
 
-fn write_plan(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {
+fn write_plan(out: &mut impl Write, facts: &Facts, front: Option<u32>, style: Style) -> io::Result<()> {
     writeln!(out, "\n{}memory plan{}", style.bold(), style.reset())?;
     output::write_memory_plan(out, &facts.plan)?;
     let Some(resident) = memory::resident_bytes() else { return Ok(()) };
+    let resident = resident + front.and_then(memory::own_bytes).unwrap_or(0);
     let planned = facts.plan.total_bytes() as f64;
     let difference = 100.0 * (resident as f64 - planned) / planned;
     let resident = output::bytes(resident);

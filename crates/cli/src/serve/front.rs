@@ -12,12 +12,15 @@ use sostenuto_formats::Loading;
 use super::{Announcement, ServeArgs, Started};
 use crate::error::CliError;
 use crate::load::Source;
+use crate::memory::Processes;
+use crate::model_args::ModelArgs;
 use crate::serving::Description;
 
 /// Describes the model and starts its engine process, which loads it.
 pub(super) fn start(args: &ServeArgs) -> Result<Started, CliError> {
     let source = Source::find(&args.model)?;
-    let limits = args.model.serving_limits(source.config())?;
+    let model_args = ModelArgs { processes: Processes::Two, ..args.model.clone() };
+    let limits = model_args.serving_limits(source.config())?;
     // For the fingerprint alone: the engine process has the weights in memory.
     let checkpoint = source.open_weights(Loading::Auto)?;
     let description =

@@ -3,8 +3,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::server::ServerUnderTest;
@@ -90,6 +92,124 @@ fn scripted(answer: &'static str) -> String {
         }
     });
     url
+}
+
+/// A server of one connection for each request, which must hold a body where it is a `POST`.
+fn fake(answer: impl Fn(&str, &Value) -> String + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = Arc::clone(&answer);
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream.unwrap());
+                let mut head = String::new();
+                while reader.read_line(&mut head).unwrap() > 2 {}
+                let head = head.to_lowercase();
+                let length = head.split("content-length:").nth(1).and_then(|rest| rest.lines().next());
+                let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
+                reader.read_exact(&mut body).unwrap();
+                let path = head.split_whitespace().nth(1).unwrap();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                // A client that has gone away takes no answer.
+                let _ = reader.get_mut().write_all(answer(path, &body).as_bytes());
+            });
+        }
+    });
+    url
+}
+
+/// An answer whose connection ends with it.
+fn http(kind: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: {kind}\r\n\r\n{body}")
+}
+
+/// Models and metrics of an idle server that has given so many answers and holds so many bytes.
+fn state(path: &str, answers: u64, resident_bytes: u64) -> String {
+    match path {
+        "/v1/models" => http("application/json", r#"{"data":[{"id":"m"}]}"#),
+        "/metrics" => http(
+            "text/plain",
+            &format!(
+                "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n\
+                 vllm:request_success_total {answers}\nsostenuto:open_connections 1\n\
+                 process_resident_memory_bytes {resident_bytes}\nprocess_open_fds 9\nprocess_threads 3\n"
+            ),
+        ),
+        other => panic!("{other} is not asked for"),
+    }
+}
+
+/// A stream of these pieces of content.
+fn stream_of(pieces: &[&str]) -> String {
+    let mut body = String::new();
+    let mut event = |choices: Value, usage: Value| {
+        body += &format!("data: {}\n\n", json!({"id": "a", "choices": choices, "usage": usage}));
+    };
+    event(json!([{"index": 0, "delta": {"role": "assistant"}}]), Value::Null);
+    for piece in pieces {
+        event(json!([{"index": 0, "delta": {"content": piece}}]), Value::Null);
+    }
+    event(json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]), Value::Null);
+    event(json!([]), json!({"prompt_tokens": 3, "completion_tokens": 2}));
+    http("text/event-stream", &(body + "data: [DONE]\n\n"))
+}
+
+/// Runs a scenario that breaks one rule, and gives the rule's line.
+#[track_caller]
+fn broken_rule(url: &str, scenario: &str, args: &[&str]) -> String {
+    let run = sostenuto([&["bench", "stress", scenario, "--url", url][..], args].concat());
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let broken: Vec<&str> = run.stdout.lines().filter(|line| line.ends_with("BROKEN")).collect();
+    assert!(!broken.is_empty(), "{run:?}");
+    broken.join("\n")
+}
+
+#[test]
+fn stream_whose_events_are_swapped_says_something_else() {
+    let url = fake(|path, body| match (path, body["stream"].as_bool()) {
+        ("/v1/chat/completions", Some(false)) => {
+            let message = json!({"content": "one two "});
+            let usage = json!({"prompt_tokens": 3, "completion_tokens": 2});
+            let choices = json!([{"message": message, "finish_reason": "stop"}]);
+            http("application/json", &json!({"choices": choices, "usage": usage}).to_string())
+        }
+        ("/v1/chat/completions", _) if body["max_completion_tokens"] == 2 => stream_of(&["two ", "one "]),
+        ("/v1/chat/completions", _) => stream_of(&["one ", "two "]),
+        _ => state(path, 0, 0),
+    });
+    let args = ["bench", "stress", "streams", "--url", &url, "--streams", "4", "--distinct", "2"];
+    sostenuto([&args[..], &["--answer-tokens", "3"]].concat()).ok();
+    let broken = broken_rule(&url, "streams", &["--streams", "4", "--distinct", "2", "--answer-tokens", "2"]);
+    assert!(broken.contains("streams that say something else") && broken.contains(" 4 "), "{broken}");
+}
+
+#[test]
+fn memory_that_grows_with_the_requests_breaks_the_rule() {
+    let answers = AtomicU64::new(0);
+    let url = fake(move |path, _| match path {
+        "/v1/chat/completions" => {
+            answers.fetch_add(1, Relaxed);
+            stream_of(&["one ", "two "])
+        }
+        _ => state(path, answers.load(Relaxed), 1_000 * answers.load(Relaxed)),
+    });
+    let broken = broken_rule(&url, "soak", &["--requests", "3000"]);
+    assert!(broken.starts_with("  bytes per request ") && broken.contains(" 1000.000 "), "{broken}");
+    assert_eq!(broken.lines().count(), 1, "{broken}");
+}
+
+#[test]
+fn server_that_refuses_all_keeps_no_goodput() {
+    let refusal = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 2\r\n\r\n{}";
+    let url = fake(|path, _| match path {
+        "/v1/chat/completions" => refusal.to_owned(),
+        _ => state(path, 0, 0),
+    });
+    let broken = broken_rule(&url, "overload", &["--peak", "10", "--duration", "1"]);
+    assert!(broken.contains("share of the peak") && broken.contains(" 0.000 "), "{broken}");
+    assert_eq!(broken.lines().count(), 1, "{broken}");
 }
 
 #[test]

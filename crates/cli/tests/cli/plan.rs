@@ -122,9 +122,16 @@ fn server_whose_plan_does_not_fit_is_refused_with_what_does() {
 #[test]
 fn server_holds_what_it_planned_within_two_percent() {
     let large = synth(&["--hidden", "256", "--intermediate", "256", "--layers", "2", "--window", "128"]);
-    for load in ["mmap", "read"] {
-        let server =
-            ServerUnderTest::start(large.path(), &["--ctx", "4096", "--load", load, "--threads", "1"]);
+    let large = ["--model", arg(large.path()), "--ctx", "4096", "--threads", "1"];
+    let cases: [(&str, &[&str]); 5] = [
+        ("mapped", &[&large[..], &["--load", "mmap"]].concat()),
+        ("read", &[&large[..], &["--load", "read"]].concat()),
+        ("one process", &[&large[..], &["--in-process"]].concat()),
+        ("demo model", &["--sequences", "64", "--kv-tokens", "32k"]),
+        ("demo model in one process", &["--sequences", "64", "--kv-tokens", "32k", "--in-process"]),
+    ];
+    for (load, args) in cases {
+        let server = ServerUnderTest::start_demo(args);
         let line = server.banner.lines().find(|line| line.contains("in memory now")).expect("Linux says");
         let percent: f64 = line.split_whitespace().rev().nth(4).unwrap().parse().expect("a percentage");
         assert!(percent.abs() <= 2.0, "{load}: {}", server.banner);

@@ -1,13 +1,17 @@
 //! `serve` with its engine in a process of its own: killed, stopped, left alone.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::server::{ServerUnderTest, signal};
-use crate::support::checkpoint;
+use crate::support::{arg, checkpoint, program};
 
 /// Long enough that only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -130,11 +134,54 @@ fn streams_outlive_their_engine_with_the_same_bytes() {
 
 #[test]
 fn kill_of_the_front_ends_the_engine() {
-    let mut server = ServerUnderTest::start(checkpoint(), &["--ctx", "256"]);
-    let engine = engine_of(server.pid()).expect("an engine process runs");
-    assert!(lives(engine));
-    server.kill();
-    eventually("the engine ends", || (!lives(engine)).then_some(()));
+    // One that is stopped can't see its socket close.
+    for is_stopped in [false, true] {
+        let mut server = ServerUnderTest::start(checkpoint(), &["--ctx", "256"]);
+        let engine = engine_of(server.pid()).expect("an engine process runs");
+        assert!(lives(engine));
+        if is_stopped {
+            signal(engine, "-STOP");
+        }
+        server.kill();
+        eventually("the engine ends", || (!lives(engine)).then_some(()));
+    }
+}
+
+/// A front that is killed takes its threads along.
+#[test]
+fn engine_process_ends_with_the_thread_that_started_it_though_its_socket_is_open() {
+    let (mut front, socket) = UnixStream::pair().unwrap();
+    let start = move || {
+        let mut command = program();
+        command.arg("engine").arg(format!("--parent={}", std::process::id())).arg("--quiet");
+        command.args(["--pinned-ctx=256", "--pinned-kv-tokens=512", "--model", arg(checkpoint())]);
+        command.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("the program starts");
+        // It speaks when it is tied to this thread.
+        front.read_exact(&mut [0]).expect("the engine process says hello");
+        (child, front)
+    };
+    let (mut child, _front) = std::thread::spawn(start).join().expect("the engine process started");
+    let ending = eventually("the engine ends", || child.try_wait().expect("it is a child"));
+    assert_eq!(ending.signal(), Some(9), "{ending}");
+}
+
+#[test]
+fn every_engine_process_has_the_limits_of_the_command_line() {
+    let server = ServerUnderTest::start(checkpoint(), &["--ctx", "256", "--kv-tokens", "512"]);
+    for limit in ["256 tokens of context", "512 tokens of KV"] {
+        assert!(server.banner.contains(limit), "{}", server.banner);
+    }
+    for restarts in 0..2 {
+        eventually("the engine is there", || {
+            let answer = server.get("/ready");
+            (answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"restarts\":{restarts}")))
+                .then_some(())
+        });
+        let models = server.get("/v1/models");
+        assert!(models.contains("\"max_model_len\":256"), "{models}");
+        signal(engine_of(server.pid()).expect("an engine process runs"), "-KILL");
+    }
 }
 
 #[test]

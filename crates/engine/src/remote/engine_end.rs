@@ -171,7 +171,8 @@ impl EventSink for FrontSink {
             // The front goes on with this request in another process.
             return Ok(());
         }
-        self.outbox.push(&ToFront::Event { id: self.id, event: event.into() });
+        // All events of a step go together: the observer, or the end of the engine, comes next and wakes the writer.
+        self.outbox.add(&ToFront::Event { id: self.id, event: event.into() });
         Ok(())
     }
 }
@@ -210,8 +211,14 @@ struct Frames {
 }
 
 impl Outbox {
-    /// Adds a message; never waits.
+    /// Adds a message, and has all that wait sent; never waits.
     fn push(&self, message: &ToFront) {
+        self.add(message);
+        self.arrived.notify_one();
+    }
+
+    /// Adds a message that may wait for the next [`Outbox::push`]; never waits itself.
+    fn add(&self, message: &ToFront) {
         let mut frames = lock(&self.frames);
         if frames.closed {
             return;
@@ -220,8 +227,8 @@ impl Outbox {
         if encoded.is_err() || frames.bytes.len() > MAX_OUTBOX_BYTES {
             // The front would miss something: better that it starts another engine.
             *frames = Frames { bytes: Vec::new(), closed: true };
+            self.arrived.notify_one();
         }
-        self.arrived.notify_one();
     }
 
     fn close(&self) {

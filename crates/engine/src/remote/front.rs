@@ -121,7 +121,7 @@ impl EngineClient for RemoteEngine {
 
     fn cancel(&self, id: RequestId) {
         let delivery = self.shared.lock().journal.cancel(id.0);
-        self.shared.changed.notify_all();
+        self.shared.wake_waiters();
         if let Some(delivery) = delivery {
             self.shared.deliver(delivery);
         }
@@ -395,9 +395,17 @@ impl Shared {
         if let Some(delivery) = delivery {
             self.deliver(delivery);
         }
-        // A trial may be over.
-        self.changed.notify_all();
+        // A trial may be over, or the sink may have closed.
+        self.wake_waiters();
         Ok(())
+    }
+
+    /// Wakes those who wait for a message or for the end of a drain, if there can be either: most events bring none.
+    fn wake_waiters(&self) {
+        let front = self.lock();
+        if front.journal.has_message() || front.closing.is_some() {
+            self.changed.notify_all();
+        }
     }
 
     fn deliver(&self, delivery: Delivery) {
@@ -409,5 +417,49 @@ impl Shared {
     /// No code panics while it holds the lock, so a poisoned one is sound.
     fn lock(&self) -> MutexGuard<'_, Front> {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::event::SinkClosed;
+
+    #[test]
+    fn writer_is_woken_for_the_cancel_of_a_closed_sink() {
+        const LINK: u64 = 1;
+        let shared = Arc::new(Shared::new(&FrontOptions::default()));
+        shared.connected(LINK, 1);
+        assert!(shared.loaded(RequestRules { vocab_size: 8, sequence_capacity: 8 }));
+        let (sent_tx, sent) = channel();
+        let for_writer = Arc::clone(&shared);
+        let writer = std::thread::spawn(move || {
+            while let Some(message) = for_writer.next_message(LINK) {
+                sent_tx.send(message).unwrap();
+            }
+        });
+        let next = || sent.recv_timeout(Duration::from_secs(20)).expect("the writer is woken");
+        assert!(matches!(next(), ToEngine::Submit { id: CANARY, .. }));
+        // Often enough that the writer waits at least once when the event comes.
+        for _ in 0..200 {
+            let request = GenerateRequest::greedy(vec![1], 1);
+            let id = {
+                let mut front = shared.lock();
+                front.journal.submit(request, Box::new(|_| Err(SinkClosed)), Instant::now()).unwrap()
+            };
+            shared.wake_waiters();
+            assert!(matches!(next(), ToEngine::Submit { .. }));
+            let started = Event::Started { prompt_tokens: 1, max_tokens: 1, cached_tokens: 0 };
+            shared.take_event(id, started).unwrap();
+            assert_eq!(next(), ToEngine::Cancel { id });
+            let usage =
+                crate::event::Usage { prompt_tokens: 1, completion_tokens: 0, cached_prompt_tokens: 0 };
+            let end = Event::Finished { reason: FinishReason::Cancelled, usage };
+            shared.take_event(id, end).unwrap();
+        }
+        shared.disconnected();
+        writer.join().unwrap();
     }
 }

@@ -50,6 +50,11 @@ impl Entry {
         Some(self.request.timeout?.saturating_sub(waited))
     }
 
+    /// What it adds to those that wait.
+    fn load(&self) -> QueueLoad {
+        QueueLoad { requests: 1, prompt_tokens: self.request.prompt.len() }
+    }
+
     fn usage(&self) -> Usage {
         Usage {
             prompt_tokens: self.request.prompt.len(),
@@ -97,6 +102,8 @@ pub(crate) struct Journal {
     cancels: BTreeSet<u64>,
     /// A request that is tried alone: nothing else is sent until it gets a token or ends.
     trial: Option<u64>,
+    /// Requests that do not run.
+    waiting: QueueLoad,
     limit: QueueLoad,
     next_id: u64,
 }
@@ -109,6 +116,7 @@ impl Journal {
             unsent: VecDeque::new(),
             cancels: BTreeSet::new(),
             trial: None,
+            waiting: QueueLoad::default(),
             limit,
             next_id: first_id,
         }
@@ -124,7 +132,7 @@ impl Journal {
         sink: Box<dyn EventSink>,
         now: Instant,
     ) -> Result<u64, QueueFull> {
-        self.check_room(request.prompt.len())?;
+        self.waiting = self.waiting.with(request.prompt.len(), self.limit)?;
         let id = self.next_id;
         self.next_id += 1;
         let entry = Entry {
@@ -148,15 +156,17 @@ impl Journal {
     /// # Errors
     /// [`QueueFull`].
     pub(crate) fn check_room(&self, prompt_tokens: usize) -> Result<(), QueueFull> {
-        self.waiting().with(prompt_tokens, self.limit).map(drop)
+        self.waiting.with(prompt_tokens, self.limit).map(drop)
     }
 
     /// Requests that do not run.
     pub(crate) fn waiting(&self) -> QueueLoad {
-        let waiting = self.entries.values().filter(|entry| !entry.running);
-        waiting.fold(QueueLoad::default(), |load, entry| {
-            load.plus(QueueLoad { requests: 1, prompt_tokens: entry.request.prompt.len() })
-        })
+        self.waiting
+    }
+
+    /// Whether [`Journal::next_message`] has one.
+    pub(crate) fn has_message(&self) -> bool {
+        !self.cancels.is_empty() || (self.trial.is_none() && !self.unsent.is_empty())
     }
 
     /// Whether no request is live.
@@ -211,7 +221,9 @@ impl Journal {
         }
         let event = match event {
             Event::Started { cached_tokens, .. } => {
-                entry.running = true;
+                if !std::mem::replace(&mut entry.running, true) {
+                    self.waiting = self.waiting.minus(entry.load());
+                }
                 if std::mem::replace(&mut entry.started, true) {
                     return Ok(None);
                 }
@@ -256,6 +268,9 @@ impl Journal {
     pub(crate) fn crashed(&mut self, blame: bool, reason: &str) -> Vec<Delivery> {
         for entry in self.entries.values_mut() {
             entry.crashes += u32::from(blame && entry.sent);
+            if entry.running {
+                self.waiting = self.waiting.plus(entry.load());
+            }
             (entry.sent, entry.running) = (false, false);
         }
         self.trial = None;
@@ -301,6 +316,9 @@ impl Journal {
         self.acquit(id);
         self.cancels.remove(&id);
         let entry = self.entries.remove(&id)?;
+        if !entry.running {
+            self.waiting = self.waiting.minus(entry.load());
+        }
         let event = event(entry.usage());
         entry.sink.map(|sink| Delivery { id, sink, event })
     }
@@ -408,6 +426,43 @@ mod tests {
             [Delivery { id: 2, event: Event::Failed(EngineError::Crashes { .. }), .. }]
         ));
         assert_eq!(sent(&mut journal), [(1, 1), (3, 2), (late, 0)], "nobody is suspected any more");
+    }
+
+    #[test]
+    fn those_that_do_not_run_are_counted_through_start_end_and_failure() {
+        let mut journal = journal(4);
+        let waiting = |journal: &Journal| (journal.waiting().requests, journal.waiting().prompt_tokens);
+        sent(&mut journal);
+        for _ in 0..2 {
+            take(&mut journal, 1, started()).unwrap();
+        }
+        take(&mut journal, 2, started()).unwrap();
+        assert_eq!(waiting(&journal), (2, 2));
+        let usage = Usage { prompt_tokens: 1, completion_tokens: 0, cached_prompt_tokens: 0 };
+        for id in [2, 3] {
+            take(&mut journal, id, Event::Finished { reason: FinishReason::Length, usage }).unwrap();
+        }
+        assert_eq!(waiting(&journal), (1, 1), "the last one waits, the first one runs");
+        journal.crashed(false, "why");
+        assert_eq!(waiting(&journal), (2, 2), "both wait for the next process");
+        journal.end_all(|usage| Event::Finished { reason: FinishReason::Cancelled, usage });
+        assert_eq!(waiting(&journal), (0, 0));
+    }
+
+    #[test]
+    fn there_is_a_message_whenever_one_can_be_sent() {
+        let mut journal = journal(2);
+        while journal.has_message() {
+            assert!(journal.next_message(Instant::now()).is_some());
+        }
+        assert!(journal.next_message(Instant::now()).is_none());
+        journal.cancel(1);
+        assert!(journal.has_message());
+        for _ in 0..SUSPECT_CRASHES {
+            journal.crashed(true, "why");
+            journal.next_message(Instant::now());
+        }
+        assert!(!journal.has_message(), "one is tried alone");
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use sostenuto_engine::{
     EngineCore, EngineOptions, Event, GenerateRequest, RequestEvent, RequestId, SamplingParams, TokenEvent,
-    Totals,
 };
 use sostenuto_formats::{Checkpoint, Loading};
 use sostenuto_kernels_cpu::{CpuBackend, CpuOptions};
@@ -28,6 +27,8 @@ const MODELS: [ModelRuns; 8] = [
 ];
 const VOCAB_SIZE: usize = 128;
 const MAX_CONTEXT: usize = 144;
+/// Steps, on average, after which an engine ends and another goes on.
+const STEPS_TO_A_RESTART: usize = 150;
 
 struct ModelRuns {
     precision: Precision,
@@ -61,8 +62,56 @@ fn limits(
     }
 }
 
-/// A core whose sizes and options are drawn, and one for runs alone.
-fn cores(random: &mut Random, runs: &ModelRuns) -> [EngineCore<Model>; 2] {
+/// A core for mixes, which is replaced now and then, and what those before it did.
+struct Mixer<'a> {
+    runs: &'a ModelRuns,
+    limits: ModelLimits,
+    options: EngineOptions,
+    core: EngineCore<Model>,
+    preemptions: u64,
+    hits: u64,
+    /// Requests that a new core got in the midst of their answers.
+    moved: u64,
+}
+
+impl<'a> Mixer<'a> {
+    fn new(runs: &'a ModelRuns, limits: ModelLimits, options: EngineOptions) -> Self {
+        let core = EngineCore::new(model(runs.precision, runs.threads, limits), &options).unwrap();
+        Self { runs, limits, options, core, preemptions: 0, hits: 0, moved: 0 }
+    }
+
+    fn submit(&mut self, number: u64, request: GenerateRequest) {
+        let request = self.core.rules().check(request).unwrap();
+        self.core.submit(RequestId(number), request, Duration::ZERO).unwrap();
+    }
+
+    /// Replaces the core by one with empty memory and gives it what has not ended, with the tokens so far.
+    fn restart(&mut self, first: u64, requests: &[GenerateRequest], events: &[RequestEvent]) {
+        self.count();
+        let model = model(self.runs.precision, self.runs.threads, self.limits);
+        self.core = EngineCore::new(model, &self.options).unwrap();
+        for (number, request) in (first..).zip(requests) {
+            let id = RequestId(number);
+            if events.iter().any(|event| event.id == id && event.event.is_terminal()) {
+                continue;
+            }
+            let more = token_events(id, events);
+            self.moved += u64::from(!more.is_empty());
+            let generated = request.generated.iter().copied().chain(more.iter().map(|token| token.id));
+            self.submit(number, GenerateRequest { generated: generated.collect(), ..request.clone() });
+        }
+    }
+
+    /// Adds what the core did.
+    fn count(&mut self) {
+        let totals = self.core.scheduler().totals();
+        self.preemptions += totals.preemptions;
+        self.hits += totals.prefix_hit_tokens;
+    }
+}
+
+/// A mixer whose sizes and options are drawn, and a core for runs alone.
+fn cores<'a>(random: &mut Random, runs: &'a ModelRuns) -> (Mixer<'a>, EngineCore<Model>) {
     let kv_tokens = MAX_CONTEXT + random.below(60);
     let drawn = limits(random.range(8..=70), random.range(1..=6), kv_tokens, random.range(0..=6));
     let options = EngineOptions {
@@ -71,9 +120,9 @@ fn cores(random: &mut Random, runs: &ModelRuns) -> [EngineCore<Model>; 2] {
         snapshot_interval: [16, 64][random.below(2)],
         ..EngineOptions::default()
     };
-    let mixed = EngineCore::new(model(runs.precision, runs.threads, drawn), &options).unwrap();
     let roomy = model(runs.precision, 1, limits(MAX_CONTEXT, 1, MAX_CONTEXT, 0));
-    [mixed, EngineCore::new(roomy, &EngineOptions::default()).unwrap()]
+    let alone = EngineCore::new(roomy, &EngineOptions::default()).unwrap();
+    (Mixer::new(runs, drawn, options), alone)
 }
 
 fn random_request(random: &mut Random) -> GenerateRequest {
@@ -112,34 +161,36 @@ fn token_events(id: RequestId, events: &[RequestEvent]) -> Vec<TokenEvent> {
     tokens.collect()
 }
 
-/// Runs requests that arrive at random moments; some stop half-way and go on as another request that resumes.
+/// Runs requests that arrive at random moments, on engines of which one may end at any moment.
 fn run_mix(
     random: &mut Random,
-    core: &mut EngineCore<Model>,
+    mixer: &mut Mixer<'_>,
     first: u64,
     requests: &[GenerateRequest],
 ) -> Vec<RequestEvent> {
     let (mut events, mut arrived) = (Vec::new(), 0);
-    while arrived < requests.len() || !core.scheduler().is_idle() {
+    while arrived < requests.len() || !mixer.core.scheduler().is_idle() {
         while arrived < requests.len() && random.one_in(3) {
-            let request = core.rules().check(requests[arrived].clone()).unwrap();
-            core.submit(RequestId(first + arrived as u64), request, Duration::ZERO).unwrap();
+            mixer.submit(first + arrived as u64, requests[arrived].clone());
             arrived += 1;
         }
-        core.step(Duration::ZERO, &mut events).unwrap();
+        mixer.core.step(Duration::ZERO, &mut events).unwrap();
+        if random.one_in(STEPS_TO_A_RESTART) {
+            mixer.restart(first, &requests[..arrived], &events);
+        }
     }
     events
 }
 
-fn check_mixes(model_number: usize, runs: &ModelRuns) -> Totals {
+fn check_mixes(model_number: usize, runs: &ModelRuns) -> [u64; 3] {
     let mut random = Random::new(model_number as u32);
-    let [mut mixed, mut alone] = cores(&mut random, runs);
+    let (mut mixer, mut alone) = cores(&mut random, runs);
     let mut next = 0;
     for mix in 0..runs.mixes {
         let requests: Vec<_> = (0..random.range(1..=5)).map(|_| random_request(&mut random)).collect();
         let expected: Vec<_> =
             (next..).zip(&requests).map(|(number, request)| run_alone(&mut alone, number, request)).collect();
-        // Some were begun by an engine that is gone.
+        // Some were begun elsewhere.
         let resumed: Vec<_> = requests
             .iter()
             .zip(&expected)
@@ -149,7 +200,7 @@ fn check_mixes(model_number: usize, runs: &ModelRuns) -> Totals {
                 GenerateRequest { generated, ..request.clone() }
             })
             .collect();
-        let events = run_mix(&mut random, &mut mixed, next, &resumed);
+        let events = run_mix(&mut random, &mut mixer, next, &resumed);
         for (place, (request, tokens)) in resumed.iter().zip(&expected).enumerate() {
             let got = token_events(RequestId(next + place as u64), &events);
             let what = format!("model {model_number}, mix {mix}, request {place}");
@@ -157,16 +208,15 @@ fn check_mixes(model_number: usize, runs: &ModelRuns) -> Totals {
         }
         next += requests.len() as u64;
     }
-    mixed.scheduler().totals()
+    mixer.count();
+    [mixer.preemptions, mixer.hits, mixer.moved]
 }
 
 #[test]
 fn tokens_and_logprobs_of_a_thousand_mixes_equal_those_of_runs_alone() {
-    let (mut preemptions, mut hits) = (0, 0);
-    for (model_number, runs) in MODELS.iter().enumerate() {
-        let totals = check_mixes(model_number, runs);
-        preemptions += totals.preemptions;
-        hits += totals.prefix_hit_tokens;
-    }
-    assert!(preemptions > 30 && hits > 15_000, "{preemptions} preemptions, {hits} tokens from the cache");
+    let counts = MODELS.iter().enumerate().map(|(number, runs)| check_mixes(number, runs));
+    let [preemptions, hits, moved] = counts.fold([0; 3], |sum, these| [0, 1, 2].map(|i| sum[i] + these[i]));
+    let did = format!("{preemptions} preemptions, {hits} tokens from the cache, {moved} moved");
+    println!("{did}");
+    assert!(preemptions > 30 && hits > 15_000 && moved > 100, "{did}");
 }

@@ -3,11 +3,11 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -28,6 +28,8 @@ pub(crate) enum Pace {
         rate: f64,
         /// See [`Arrivals`].
         burstiness: f64,
+        /// Requests are sent at whole multiples of this, the first that is not before they are due.
+        tick: Duration,
         /// Requests under way at most; one that is due beyond it is counted and not sent.
         max_in_flight: usize,
     },
@@ -143,38 +145,68 @@ impl Shared {
 
 async fn send_all(shared: Arc<Shared>) -> Result<(), CliError> {
     match shared.run.pace {
-        Pace::Open { rate, burstiness, max_in_flight } => {
+        Pace::Open { rate, burstiness, tick, max_in_flight } => {
             let arrivals = Arrivals::new(rate, burstiness, shared.run.workload.seed)?;
-            send_open(shared, arrivals, max_in_flight).await;
+            send_open(shared, arrivals, tick, max_in_flight).await;
         }
         Pace::Closed { concurrency } => send_closed(shared, concurrency).await,
     }
     Ok(())
 }
 
-async fn send_open(shared: Arc<Shared>, arrivals: Arrivals, max_in_flight: usize) {
+async fn send_open(shared: Arc<Shared>, arrivals: Arrivals, tick: Duration, max_in_flight: usize) {
     let permits = Arc::new(Semaphore::new(max_in_flight));
+    let (due_requests, queue) = mpsc::channel(max_in_flight);
+    let queue = Arc::new(tokio::sync::Mutex::new(queue));
+    let idle = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
-    for due in arrivals {
-        let due = shared.start + due;
+    for due_after in arrivals {
+        let due = shared.start + due_after;
         if matches!(shared.run.until, Until::Elapsed(time) if due >= shared.start + time) {
             break;
         }
-        tokio::time::sleep_until(due).await;
+        tokio::time::sleep_until(shared.start + next_tick(due_after, tick)).await;
         let Some(index) = shared.next_index() else { break };
-        while tasks.try_join_next().is_some() {}
         match Arc::clone(&permits).try_acquire_owned() {
             Ok(permit) => {
-                let shared = Arc::clone(&shared);
-                tasks.spawn(async move {
-                    shared.ask(index, due.elapsed()).await;
-                    drop(permit);
-                });
+                let one_less = |count: usize| count.checked_sub(1);
+                if idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+                    tasks.spawn(ask_in_turn(Arc::clone(&shared), Arc::clone(&queue), Arc::clone(&idle)));
+                }
+                let sent = due_requests.try_send((index, due, permit));
+                assert!(sent.is_ok(), "the channel has a place for each permit");
             }
             Err(_) => shared.tally().unsent += 1,
         }
     }
+    drop(due_requests);
     while tasks.join_next().await.is_some() {}
+}
+
+/// The first whole multiple of `tick` from `time` on; `time` itself if there are no ticks.
+fn next_tick(time: Duration, tick: Duration) -> Duration {
+    match tick.as_nanos() {
+        0 => time,
+        nanos => tick * u32::try_from(time.as_nanos().div_ceil(nanos)).unwrap_or(u32::MAX),
+    }
+}
+
+/// A request that is due, and its permit.
+type DueRequest = (u64, Instant, OwnedSemaphorePermit);
+
+/// Sends requests from the queue one after the other. Refusals end at once, and a task for each would cost more than they do.
+async fn ask_in_turn(
+    shared: Arc<Shared>,
+    queue: Arc<tokio::sync::Mutex<mpsc::Receiver<DueRequest>>>,
+    idle: Arc<AtomicUsize>,
+) {
+    loop {
+        let next = queue.lock().await.recv().await;
+        let Some((index, due, permit)) = next else { return };
+        shared.ask(index, due.elapsed()).await;
+        drop(permit);
+        idle.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 async fn send_closed(shared: Arc<Shared>, concurrency: usize) {
@@ -193,4 +225,17 @@ async fn send_closed(shared: Arc<Shared>, concurrency: usize) {
 fn cannot_write(csv: Option<&Path>, error: &io::Error) -> CliError {
     let path = csv.map(|path| path.display().to_string()).unwrap_or_default();
     CliError::new(format!("cannot write {path}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_not_before_what_is_due() {
+        let ms = Duration::from_millis;
+        for (time, tick, expected) in [(7, 0, 7), (0, 4, 0), (1, 4, 4), (4, 4, 4), (5, 4, 8)] {
+            assert_eq!(next_tick(ms(time), ms(tick)), ms(expected), "{time} ms, ticks of {tick} ms");
+        }
+    }
 }

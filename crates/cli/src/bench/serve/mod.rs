@@ -143,6 +143,7 @@ impl BenchServeArgs {
                 Some(rate) => Pace::Open {
                     rate,
                     burstiness: self.burstiness,
+                    tick: Duration::ZERO,
                     max_in_flight: self.max_in_flight as usize,
                 },
                 None => Pace::Closed { concurrency: self.concurrency as usize },

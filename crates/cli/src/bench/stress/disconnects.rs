@@ -63,6 +63,17 @@ pub(crate) async fn run(args: &DisconnectsArgs) -> Result<Findings, CliError> {
     findings.fact("went away within the answer", counts[Left::Reading as usize]);
     findings.fact("read the whole answer", counts[Left::TooLate as usize]);
     findings.exactly("clients", counts.iter().sum(), args.disconnects);
+    what_is_left(&mut findings, &before, &first_look, &after)?;
+    Ok(findings)
+}
+
+/// Adds what the server holds in `after`, when all clients are gone, and how long it took to get there.
+fn what_is_left(
+    findings: &mut Findings,
+    before: &ServerView,
+    first_look: &ServerView,
+    after: &ServerView,
+) -> Result<(), CliError> {
     for (what, name) in [
         ("sequences that run", "vllm:num_requests_running"),
         ("sequences that wait", "vllm:num_requests_waiting"),
@@ -81,7 +92,7 @@ pub(crate) async fn run(args: &DisconnectsArgs) -> Result<Findings, CliError> {
     findings.rule("the server still runs", same, "= true", same);
     findings.fact("resident bytes before", before.resident_bytes()?);
     findings.fact("resident bytes after", after.resident_bytes()?);
-    Ok(findings)
+    Ok(())
 }
 
 /// Length of a whole answer on the wire.
@@ -160,4 +171,47 @@ async fn read(connection: &mut TcpStream, mut bytes: u64) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page of `/metrics` of a server that did `steps` and holds nothing but what is given.
+    fn view(steps: u64, name: &str, value: f64) -> ServerView {
+        let names = [
+            "vllm:num_requests_running",
+            "vllm:num_requests_waiting",
+            "vllm:kv_cache_usage_perc",
+            "process_resident_memory_bytes",
+        ];
+        let held = |other: &str| if other == name { value } else { 0.0 };
+        let mut page: String = names.iter().map(|other| format!("{other} {}\n", held(other))).collect();
+        let open = if name == "sostenuto:open_connections" { value } else { 1.0 };
+        let start = if name == "process_start_time_seconds" { value } else { 7.0 };
+        page += &format!("sostenuto:open_connections {open}\nprocess_start_time_seconds {start}\n");
+        page += &format!("sostenuto:engine_steps_total {steps}\n");
+        ServerView::parse(&page).unwrap()
+    }
+
+    fn broken(steps: u64, name: &str, value: f64) -> usize {
+        let mut findings = Findings::new("disconnects");
+        what_is_left(&mut findings, &view(5, "", 0.0), &view(6, "", 0.0), &view(steps, name, value)).unwrap();
+        findings.broken()
+    }
+
+    #[test]
+    fn whatever_is_not_free_again_breaks_a_rule() {
+        assert_eq!(broken(8, "", 0.0), 0);
+        assert_eq!(broken(9, "", 0.0), 1, "three steps");
+        for name in [
+            "vllm:num_requests_running",
+            "vllm:num_requests_waiting",
+            "vllm:kv_cache_usage_perc",
+            "sostenuto:open_connections",
+            "process_start_time_seconds",
+        ] {
+            assert_eq!(broken(8, name, 2.0), 1, "{name}");
+        }
+    }
 }

@@ -65,11 +65,16 @@ impl Findings {
         if let Some(path) = json {
             write_json(path, self)?;
         }
-        match self.findings.iter().filter(|finding| !finding.holds).count() {
+        match self.broken() {
             0 => Ok(()),
             1 => Err(CliError::new(format!("{}: a rule does not hold", self.scenario))),
             broken => Err(CliError::new(format!("{}: {broken} rules do not hold", self.scenario))),
         }
+    }
+
+    /// Rules that do not hold.
+    pub(crate) fn broken(&self) -> usize {
+        self.findings.iter().filter(|finding| !finding.holds).count()
     }
 
     fn write_table(&self, out: &mut impl Write, style: Style) -> io::Result<()> {

@@ -89,7 +89,7 @@ impl CommonArgs {
 /// Runs a scenario, prints what was found, and fails where a rule does not hold.
 pub(crate) fn run(args: &StressArgs) -> Result<(), CliError> {
     files::allow_many();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (common, findings) = runtime.block_on(async {
         Ok::<(&CommonArgs, Findings), CliError>(match &args.scenario {
             Scenario::Streams(args) => (&args.common, streams::run(args).await?),

@@ -22,7 +22,11 @@ impl ServerView {
         Self::parse(&client.get_text("/metrics").await?)
     }
 
-    fn parse(page: &str) -> Result<ServerView, ClientError> {
+    /// Reads a page's text.
+    ///
+    /// # Errors
+    /// A line that holds no value.
+    pub(super) fn parse(page: &str) -> Result<ServerView, ClientError> {
         let mut values: HashMap<String, f64> = HashMap::new();
         for line in page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let sample = line

@@ -73,7 +73,15 @@ pub(crate) async fn run(args: &SlowReadersArgs) -> Result<Findings, CliError> {
 
     let mut findings = Findings::new("slow-readers");
     let expected = u64::from(args.rounds) * args.readers * args.answers;
-    for (name, met) in [("fast", &beside_fast), ("slow", &beside_slow)] {
+    compare(&mut findings, &beside_fast, &beside_slow, expected);
+    let idle = after.is_idle()?;
+    findings.rule("the server is idle afterwards", idle, "= true", idle);
+    Ok(findings)
+}
+
+/// Adds what the fast readers, with `expected` answers in each case, met beside fast and beside slow ones.
+fn compare(findings: &mut Findings, beside_fast: &Met, beside_slow: &Met, expected: u64) {
+    for (name, met) in [("fast", beside_fast), ("slow", beside_slow)] {
         findings.exactly(format!("answers of fast readers beside {name} ones"), met.complete, expected);
         findings.fact(format!("refused or failed beside {name} ones"), met.refused + met.failed);
         findings
@@ -91,9 +99,6 @@ pub(crate) async fn run(args: &SlowReadersArgs) -> Result<Findings, CliError> {
     for (what, ratio) in ratios {
         findings.rule(what, format!("{ratio:.3}"), format!("<= {MAX_RATIO:.2}"), ratio <= MAX_RATIO);
     }
-    let idle = after.is_idle()?;
-    findings.rule("the server is idle afterwards", idle, "= true", idle);
-    Ok(findings)
 }
 
 /// The fast readers' tally, beside as many others with requests of the same kind.
@@ -133,5 +138,30 @@ async fn read_slowly(target: Target, index: u64, bytes_per_second: u32) {
     let mut byte = [0];
     while matches!(connection.read(&mut byte).await, Ok(1)) {
         tick.tick().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn met(complete: u64, gap_ms: u64, whole_ms: u64) -> Met {
+        let mut met = Met { complete, ..Met::default() };
+        met.gaps.record(Duration::from_millis(gap_ms));
+        met.whole.record(Duration::from_millis(whole_ms));
+        met
+    }
+
+    #[test]
+    fn readers_that_slow_others_or_cost_them_answers_break_a_rule() {
+        let broken = |beside_slow: Met| {
+            let mut findings = Findings::new("slow-readers");
+            compare(&mut findings, &met(10, 100, 1000), &beside_slow, 10);
+            findings.broken()
+        };
+        assert_eq!(broken(met(10, 109, 1090)), 0);
+        assert_eq!(broken(met(10, 112, 1000)), 1);
+        assert_eq!(broken(met(10, 100, 1120)), 1);
+        assert_eq!(broken(met(9, 100, 1000)), 1);
     }
 }
