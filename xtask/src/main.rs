@@ -1,5 +1,6 @@
 //! Build and test tasks of the project. `cargo xtask help` lists them.
 
+mod bench;
 mod clients;
 mod layers;
 mod mutants;
@@ -28,6 +29,9 @@ enum Task {
     },
     /// Checks the tree: crate layers, file lengths, machine paths.
     Tidy,
+    /// Measures this program beside another one, and both against what the machine allows.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Prints the layer table of ARCHITECTURE.md.
     Layers,
     /// Runs simulated engines: seeded users and faults, every invariant checked after every step.
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Test { only } => steps::run_all(only.as_deref()),
         Task::Tidy => tidy::check(),
+        Task::Bench(bench) => bench::run_bench(&bench),
         Task::Sim(sim) => sim::run(&sim),
         Task::Layers => {
             print!("{}", layers::markdown());

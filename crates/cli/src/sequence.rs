@@ -52,16 +52,6 @@ impl<'a> SoloSequence<'a> {
         Ok(())
     }
 
-    /// Goes back to the first `num_computed_tokens` tokens, as far as the sliding layers still hold what these saw.
-    pub(crate) fn rewind(&mut self, num_computed_tokens: usize) {
-        let written = self.num_computed_tokens.checked_sub(num_computed_tokens).expect("rewind goes back");
-        assert!(
-            written <= self.model.limits().max_step_rows,
-            "the window before {num_computed_tokens} is overwritten"
-        );
-        self.num_computed_tokens = num_computed_tokens;
-    }
-
     fn check(&self, ids: &[u32]) -> Result<(), CliError> {
         let vocab_size = self.model.config().vocab_size;
         if let Some((index, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab_size) {

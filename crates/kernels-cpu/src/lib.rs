@@ -24,8 +24,10 @@ mod isa;
 mod kernel;
 mod kv;
 mod memory;
+mod peak;
 mod pool;
 mod simd;
 
 pub use backend::{CpuBackend, CpuOptions};
 pub use isa::{CpuError, ISA_VARIABLE, Isa};
+pub use peak::{Product, spin_products, stream_sum};

@@ -4,15 +4,18 @@ use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
+use sostenuto_kernels_cpu::stream_sum;
+
 use super::median;
 
-/// Bytes read per repetition, all threads together; far beyond any cache of today.
-const PROBE_BYTES: usize = 512 << 20;
+/// Bytes read per repetition, all threads together, where nothing asks for more: beyond most caches of today.
+pub(crate) const PROBE_BYTES: usize = 512 << 20;
 const REPETITIONS: usize = 5;
 
-/// Median read bandwidth of `threads` threads, each over a part of its own, in bytes per second.
-pub(crate) fn measure(threads: usize) -> f64 {
-    let words_per_thread = PROBE_BYTES / 8 / threads;
+/// Median read bandwidth of `threads` threads, each over a part of its own, in bytes per second. `probe_bytes` are allocated for
+/// it, and should be far more than the last cache holds.
+pub(crate) fn measure(threads: usize, probe_bytes: usize) -> f64 {
+    let words_per_thread = probe_bytes / 8 / threads;
     // Written by the threads that read it, so that each part lies near its thread.
     let mut parts: Vec<Vec<u64>> = thread::scope(|scope| {
         let fillers: Vec<_> =
@@ -28,19 +31,8 @@ fn read_once(parts: &mut [Vec<u64>]) -> f64 {
     let start = Instant::now();
     thread::scope(|scope| {
         for part in parts.iter() {
-            scope.spawn(|| black_box(sum(black_box(part))));
+            scope.spawn(|| black_box(stream_sum(black_box(part))));
         }
     });
     bytes as f64 / start.elapsed().as_secs_f64()
-}
-
-/// Eight sums side by side: the additions must not be what limits.
-fn sum(words: &[u64]) -> u64 {
-    let mut sums = [0u64; 8];
-    for chunk in words.chunks_exact(8) {
-        for (sum, word) in sums.iter_mut().zip(chunk) {
-            *sum = sum.wrapping_add(*word);
-        }
-    }
-    sums.iter().fold(0, |total, sum| total.wrapping_add(*sum))
 }

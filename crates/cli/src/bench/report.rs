@@ -6,6 +6,9 @@ use serde::Serialize;
 use sostenuto_formats::Checkpoint;
 use sostenuto_ops::BackendInfo;
 
+use super::limits::Machine;
+use super::peak::Peaks;
+use super::streams::Fill;
 use super::traffic::Traffic;
 use crate::error::CliError;
 use crate::model_args::Mode;
@@ -18,25 +21,53 @@ pub(crate) struct PrefillResult {
     pub(crate) prompt_tokens: usize,
     /// Median.
     pub(crate) tokens_per_second: f64,
+    /// From the first token to the logits after the last.
+    pub(crate) seconds: f64,
+    /// What the machine allows.
+    pub(crate) limit_tokens_per_second: f64,
+    /// The speed by the limit.
+    pub(crate) share_of_limit: f64,
 }
 
-/// Speed of writing an answer, one sequence.
+/// Speed of writing answers.
 #[derive(Debug, Serialize)]
 pub(crate) struct DecodeResult {
-    /// Tokens before the first one decoded.
+    /// Streams that decode together.
+    pub(crate) batch: usize,
+    /// Tokens of each before the first one decoded.
     pub(crate) context_tokens: usize,
-    /// Tokens decoded in each repetition.
+    /// Tokens decoded in each repetition, of all streams.
     pub(crate) decoded_tokens: usize,
-    /// Median.
+    /// Median, of all streams together.
     pub(crate) tokens_per_second: f64,
-    /// What a token must read.
-    pub(crate) bytes_per_token: u64,
+    /// What a step must read with the weights as in the checkpoint.
+    pub(crate) bytes_per_step: u64,
     /// Of what it consists.
     pub(crate) parts: Traffic,
     /// Bytes read per second.
     pub(crate) gigabytes_per_second: f64,
     /// The same by the bandwidth measured in this run.
     pub(crate) share_of_bandwidth: f64,
+    /// What the machine allows with dense weights in 8 bits.
+    pub(crate) limit_tokens_per_second: f64,
+    /// The speed by the limit.
+    pub(crate) share_of_limit: f64,
+}
+
+/// What was measured of one model in one mode.
+pub(crate) struct Results {
+    /// From the files to a model that can run.
+    pub(crate) load_seconds: f64,
+    /// What this machine allows.
+    pub(crate) machine: Machine,
+    /// Of the fixed prompt.
+    pub(crate) logits_hash: String,
+    /// One for each length.
+    pub(crate) prefill: Vec<PrefillResult>,
+    /// One for each context and batch.
+    pub(crate) decode: Vec<DecodeResult>,
+    /// How the contexts came about.
+    pub(crate) fill: Fill,
 }
 
 /// One run of `bench`.
@@ -53,8 +84,12 @@ pub(crate) struct Report {
     device: String,
     threads: usize,
     mode: &'static str,
+    load_seconds: f64,
     memory_gigabytes_per_second: f64,
+    #[serde(flatten)]
+    peaks: Peaks,
     logits_hash: String,
+    fill: &'static str,
     prefill: Vec<PrefillResult>,
     decode: Vec<DecodeResult>,
 }
@@ -65,10 +100,7 @@ impl Report {
         (name, checkpoint): (&str, &Checkpoint),
         info: &BackendInfo,
         mode: Mode,
-        bandwidth: f64,
-        logits_hash: String,
-        prefill: Vec<PrefillResult>,
-        decode: Vec<DecodeResult>,
+        results: Results,
     ) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -81,10 +113,13 @@ impl Report {
             device: info.device.clone(),
             threads: info.threads,
             mode: mode.name(),
-            memory_gigabytes_per_second: bandwidth / 1e9,
-            logits_hash,
-            prefill,
-            decode,
+            load_seconds: results.load_seconds,
+            memory_gigabytes_per_second: results.machine.bandwidth / 1e9,
+            peaks: results.machine.peaks,
+            logits_hash: results.logits_hash,
+            fill: results.fill.name(),
+            prefill: results.prefill,
+            decode: results.decode,
         }
     }
 
@@ -114,43 +149,77 @@ impl Report {
         )?;
         writeln!(
             out,
-            "memory     {:.1} GB/s read by {} threads",
-            self.memory_gigabytes_per_second, self.threads
+            "limits     {:.1} GB/s read by {} threads; {} on int8, {} on f32",
+            self.memory_gigabytes_per_second,
+            self.threads,
+            operations(self.peaks.int8_operations_per_second),
+            operations(self.peaks.f32_operations_per_second),
         )?;
         writeln!(out, "logits     {} (FNV-1a of the f32 bits, fixed prompt)\n", self.logits_hash)?;
+        self.write_prefill(out, style)?;
+        self.write_decode(out, style)
+    }
+
+    fn write_prefill(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
         let (bold, reset) = (style.bold(), style.reset());
-        writeln!(out, "{bold}prefill    tokens               tokens/s{reset}")?;
+        writeln!(out, "{bold}prefill    tokens               tokens/s  seconds         of limit{reset}")?;
         for row in &self.prefill {
-            writeln!(out, "           {:<20} {:.2}", row.prompt_tokens, row.tokens_per_second)?;
+            writeln!(
+                out,
+                "           {:<20} {:<9.2} {:<15.2} {:.0} %",
+                row.prompt_tokens,
+                row.tokens_per_second,
+                row.seconds,
+                100.0 * row.share_of_limit
+            )?;
         }
-        writeln!(out, "\n{bold}decode     tokens  after         tokens/s  GB/s    of memory{reset}")?;
+        writeln!(out)
+    }
+
+    fn write_decode(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
+        let (bold, reset) = (style.bold(), style.reset());
+        writeln!(
+            out,
+            "{bold}decode     batch  after          tokens/s  GB/s  of memory  of limit{reset}   contexts by {}",
+            self.fill
+        )?;
         for row in &self.decode {
             writeln!(
                 out,
-                "           {:<7} {:<13} {:<9.2} {:<7.2} {:.0} %",
-                row.decoded_tokens,
+                "           {:<6} {:<14} {:<9.2} {:<5.2} {:<10} {:.0} %",
+                row.batch,
                 row.context_tokens,
                 row.tokens_per_second,
                 row.gigabytes_per_second,
-                100.0 * row.share_of_bandwidth,
+                format!("{:.0} %", 100.0 * row.share_of_bandwidth),
+                100.0 * row.share_of_limit,
             )?;
         }
         writeln!(out)?;
         for row in &self.decode {
             let [total, dense, unembedding, experts, kv] = [
-                row.bytes_per_token,
+                row.bytes_per_step,
                 row.parts.dense_bytes,
                 row.parts.unembedding_bytes,
                 row.parts.expert_bytes,
                 row.parts.kv_bytes,
             ]
             .map(output::bytes);
+            let what = match row.batch {
+                1 => "A token".to_owned(),
+                streams => format!("A step of {streams}"),
+            };
             writeln!(
                 out,
-                "A token after {} reads {total} = dense {dense} + unembedding {unembedding} + experts {experts} + KV {kv}",
+                "{what} after {} reads {total} = dense {dense} + unembedding {unembedding} + experts {experts} + KV {kv}",
                 row.context_tokens
             )?;
         }
         Ok(())
     }
+}
+
+/// Operations per second, or that there is no such instruction.
+fn operations(per_second: Option<f64>) -> String {
+    per_second.map_or_else(|| "no instruction".to_owned(), |rate| format!("{:.0} GOP/s", rate / 1e9))
 }

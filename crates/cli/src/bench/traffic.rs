@@ -1,10 +1,20 @@
-//! Bytes that one decoded token must read, from the configuration alone.
+//! Bytes that a step of decoding must read, from the configuration alone.
 
 use serde::Serialize;
 use sostenuto_formats::{LayerType, LayerWeight, ModelConfig, WeightRef};
 use sostenuto_ops::KvDtype;
 
-/// Parts of what one token reads at batch 1. Activations stay in the caches and are not counted.
+/// How dense weights are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DenseFormat {
+    /// As in the checkpoint.
+    Bf16,
+    /// 8 bits and a 16-bit scale for every 32: what the limits of `bench` are made with, as no model of this family is
+    /// served with less.
+    EightBit,
+}
+
+/// Parts of what one step reads. Activations stay in the caches and are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Traffic {
     /// bf16 attention weights, routers, norms, biases and sinks of all layers, and one row of the embedding.
@@ -39,6 +49,38 @@ impl Traffic {
         traffic
     }
 
+    /// What a step reads with one row of each of `streams` sequences that hold `context` tokens: dense weights and chosen
+    /// experts once, each sequence's keys and values.
+    pub(crate) fn of_step(
+        config: &ModelConfig,
+        kv_dtype: KvDtype,
+        streams: usize,
+        context: usize,
+    ) -> Traffic {
+        let one = Traffic::of(config, kv_dtype, context);
+        Traffic { kv_bytes: streams as u64 * one.kv_bytes, ..one }.of_rows(config, streams)
+    }
+
+    /// The experts that `rows` rows choose instead of those that one does, chosen independently and evenly.
+    pub(crate) fn of_rows(self, config: &ModelConfig, rows: usize) -> Traffic {
+        let (experts, active) = (config.num_local_experts as f64, config.num_experts_per_tok as f64);
+        let chosen = experts * (1.0 - (1.0 - active / experts).powi(rows.min(1 << 20) as i32));
+        Traffic { expert_bytes: (self.expert_bytes as f64 * chosen / active).round() as u64, ..self }
+    }
+
+    /// With dense weights and unembedding in another format; counted from bf16.
+    pub(crate) fn dense_as(self, format: DenseFormat) -> Traffic {
+        let convert = |bytes: u64| match format {
+            DenseFormat::Bf16 => bytes,
+            DenseFormat::EightBit => bytes * 34 / 64,
+        };
+        Traffic {
+            dense_bytes: convert(self.dense_bytes),
+            unembedding_bytes: convert(self.unembedding_bytes),
+            ..self
+        }
+    }
+
     /// Sum of the parts.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.dense_bytes + self.unembedding_bytes + self.expert_bytes + self.kv_bytes
@@ -69,6 +111,23 @@ mod tests {
     fn published_models_read_what_is_known_of_them() {
         assert!((total_gb(&ModelConfig::gpt_oss_20b()) - 3.71).abs() < 0.01);
         assert!((total_gb(&ModelConfig::gpt_oss_120b()) - 5.00).abs() < 0.01);
+    }
+
+    #[test]
+    fn eight_bit_dense_weights_take_the_known_bytes() {
+        let traffic =
+            Traffic::of(&ModelConfig::gpt_oss_20b(), KvDtype::Bf16, 0).dense_as(DenseFormat::EightBit);
+        assert!((traffic.total_bytes() as f64 / 1e9 - 2.57).abs() < 0.01, "{traffic:?}");
+    }
+
+    #[test]
+    fn steps_read_dense_weights_once_and_more_experts_with_more_rows() {
+        let config = ModelConfig::gpt_oss_20b();
+        let step = |streams| Traffic::of_step(&config, KvDtype::Bf16, streams, 100);
+        assert_eq!(step(1), Traffic::of(&config, KvDtype::Bf16, 100));
+        assert_eq!((step(8).dense_bytes, step(8).kv_bytes), (step(1).dense_bytes, 8 * step(1).kv_bytes));
+        let all = step(1).expert_bytes * 8;
+        assert!(step(8).expert_bytes < all && step(256).expert_bytes as f64 > 0.999 * all as f64);
     }
 
     #[test]

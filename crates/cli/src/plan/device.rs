@@ -163,7 +163,7 @@ impl Device {
         };
         let (bandwidth, bandwidth_source) = match args.bandwidth {
             Some(gigabytes) => (1e9 * gigabytes, Source::Given),
-            None => (bandwidth::measure(backend.info().threads), Source::Measured),
+            None => (bandwidth::measure(backend.info().threads, bandwidth::PROBE_BYTES), Source::Measured),
         };
         let (rates, compute_source) = match args.compute {
             Some(teraflops) => {

@@ -3,7 +3,7 @@
 mod device;
 mod rates;
 mod report;
-mod roofline;
+pub(crate) mod roofline;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use sostenuto_ops::KV_BLOCK_SLOTS;
 use self::device::Device;
 use self::report::{Capacity, Decode, Prefill, Report};
 use self::roofline::Roofline;
+use crate::bench::traffic::DenseFormat;
 use crate::error::CliError;
 use crate::load::model_name;
 use crate::memory::largest;
@@ -88,7 +89,12 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), CliError> {
     let contexts = CONTEXTS.into_iter().filter(|context| *context <= longest);
     let capacity = |context| Capacity { context_tokens: context, users: planner.most_users(context) };
     let capacities = contexts.map(capacity).collect();
-    let roofline = Roofline { config: &model.config, kv_dtype: limits.kv_dtype, speed: device.speed };
+    let roofline = Roofline {
+        config: &model.config,
+        kv_dtype: limits.kv_dtype,
+        dense: DenseFormat::Bf16,
+        speed: device.speed,
+    };
     let decode = batches(args.users).map(|users| Decode::predict(&roofline, users, context)).collect();
     let prefill = Prefill::predict(&roofline, context, limits.max_step_rows);
     let most_users = planner.most_users(context);

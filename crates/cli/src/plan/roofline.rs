@@ -9,7 +9,7 @@ use sostenuto_formats::summary::Parameters;
 use sostenuto_formats::{LayerType, ModelConfig};
 use sostenuto_ops::KvDtype;
 
-use crate::bench::traffic::Traffic;
+use crate::bench::traffic::{DenseFormat, Traffic};
 
 /// What a device can do.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,16 +30,15 @@ pub(crate) struct Speed {
 pub(crate) struct Roofline<'a> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) kv_dtype: KvDtype,
+    pub(crate) dense: DenseFormat,
     pub(crate) speed: Speed,
 }
 
 impl Roofline<'_> {
     /// Bytes that a step of one row of each of `sequences` sequences reads, each with `context` tokens before it.
     pub(crate) fn decode_step_bytes(&self, sequences: usize, context: usize) -> f64 {
-        let one = Traffic::of(self.config, self.kv_dtype, context);
-        self.weight_bytes(&one, sequences)
-            + one.unembedding_bytes as f64
-            + sequences as f64 * one.kv_bytes as f64
+        let step = Traffic::of_step(self.config, self.kv_dtype, sequences, context);
+        step.dense_as(self.dense).total_bytes() as f64
     }
 
     /// Tokens per second of all sequences together.
@@ -60,8 +59,9 @@ impl Roofline<'_> {
     /// Of the rows `start..end` of a prompt of `tokens` tokens.
     fn chunk_seconds(&self, start: usize, end: usize, tokens: usize) -> f64 {
         let (count, rows) = (end - start, (end - start) as f64);
-        let one = Traffic::of(self.config, self.kv_dtype, end);
-        let mut bytes = self.weight_bytes(&one, count) + one.kv_bytes as f64;
+        let one =
+            Traffic::of(self.config, self.kv_dtype, end).of_rows(self.config, count).dense_as(self.dense);
+        let mut bytes = (one.dense_bytes + one.expert_bytes + one.kv_bytes) as f64;
         // A row attends to half of its own chunk on average.
         let mut dense = rows * (self.dense_operations(false) + self.attention_operations(start + count / 2));
         if end == tokens {
@@ -69,14 +69,6 @@ impl Roofline<'_> {
             dense += self.unembedding_operations();
         }
         self.seconds(bytes, dense, rows * self.expert_operations())
-    }
-
-    /// Dense weights of the layers and the experts that `rows` rows choose.
-    fn weight_bytes(&self, one: &Traffic, rows: usize) -> f64 {
-        let (experts, active) =
-            (self.config.num_local_experts as f64, self.config.num_experts_per_tok as f64);
-        let chosen = experts * (1.0 - (1.0 - active / experts).powi(rows.min(1 << 20) as i32));
-        one.dense_bytes as f64 + one.expert_bytes as f64 * chosen / active
     }
 
     fn seconds(&self, bytes: f64, dense_operations: f64, expert_operations: f64) -> f64 {
@@ -128,7 +120,7 @@ mod tests {
             expert_flops: f64::INFINITY,
             compute_efficiency: 1.0,
         };
-        Roofline { config, kv_dtype: KvDtype::Bf16, speed }
+        Roofline { config, kv_dtype: KvDtype::Bf16, dense: DenseFormat::Bf16, speed }
     }
 
     #[test]

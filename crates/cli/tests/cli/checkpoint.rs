@@ -147,7 +147,7 @@ fn bench_reports_speed_and_a_hash_that_tells_weights_apart() {
     assert_ne!(report["logits_hash"], bench("2")["logits_hash"]);
     let parts = &report["decode"][0]["parts"];
     let sum: u64 = parts.as_object().unwrap().values().map(|part| part.as_u64().unwrap()).sum();
-    assert_eq!(Some(sum), report["decode"][0]["bytes_per_token"].as_u64());
+    assert_eq!(Some(sum), report["decode"][0]["bytes_per_step"].as_u64());
 }
 
 #[test]
@@ -157,5 +157,24 @@ fn bench_prints_a_table() {
     let text = sostenuto(args.iter().chain(&[arg(folder.path())])).ok();
     for word in ["prefill", "decode", "GB/s", "logits", "A token after 8 reads"] {
         assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn bench_decodes_batches_and_copied_contexts_in_both_modes() {
+    let folder = synth(&["--vocab", "300", "--layers", "2"]);
+    let args = "bench --json --decode-only --decode 2 --context 0,600 --batch 3 --fill copy --reps 1 --modes fast,exact";
+    let run = sostenuto(args.split(' ').chain(["--model", arg(folder.path())]));
+    let reports = run.json_lines();
+    let modes: Vec<_> = reports.iter().map(|report| report["mode"].as_str().unwrap()).collect();
+    assert_eq!(modes, ["fast", "exact"]);
+    let fill = &reports[0]["fill"];
+    assert_eq!(fill, "copy");
+    for report in &reports {
+        let points = report["decode"].as_array().unwrap().iter();
+        let points: Vec<_> =
+            points.map(|row| (row["batch"].as_u64(), row["context_tokens"].as_u64())).collect();
+        assert_eq!(points, [(Some(1), Some(0)), (Some(1), Some(600)), (Some(3), Some(0))]);
+        assert!(report["decode"][2]["share_of_limit"].as_f64().unwrap() > 0.0, "{report}");
     }
 }
