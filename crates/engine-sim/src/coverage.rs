@@ -99,6 +99,7 @@ impl Coverage {
             match copy {
                 KvCopy::SaveWindow { .. } => self.windows_saved += 1,
                 KvCopy::RestoreWindow { .. } => self.windows_restored += 1,
+                KvCopy::Block { .. } => {}
             }
         }
         let write_from = plan.sequences.iter().map(|&sequence| plan.kv_write_from[sequence as usize]);

@@ -214,6 +214,7 @@ impl Device {
     fn copy(&mut self, copies: &[KvCopy]) {
         for copy in copies {
             match *copy {
+                KvCopy::Block { from, to } => self.copy_block(from as usize, to as usize),
                 KvCopy::SaveWindow { ring, position, snapshot } => {
                     for (ring, snapshot) in self.window_slots(ring, position, snapshot) {
                         self.snapshots
@@ -231,6 +232,13 @@ impl Device {
                     }
                 }
             }
+        }
+    }
+
+    fn copy_block(&mut self, from: usize, to: usize) {
+        assert!(from < self.limits.num_blocks && to < self.limits.num_blocks, "copy of block {from} to {to}");
+        for layer in &mut self.blocks {
+            layer.copy_within(from * BLOCK_SLOTS..(from + 1) * BLOCK_SLOTS, to * BLOCK_SLOTS);
         }
     }
 

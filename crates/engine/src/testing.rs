@@ -153,6 +153,10 @@ impl HashExecutor {
     fn copy(&mut self, copies: &[KvCopy]) {
         for &copy in copies {
             match copy {
+                KvCopy::Block { from, to } => {
+                    let start = from as usize * BLOCK_SLOTS;
+                    self.blocks.copy_within(start..start + BLOCK_SLOTS, to as usize * BLOCK_SLOTS);
+                }
                 KvCopy::SaveWindow { ring, position, snapshot } => {
                     self.window_places(ring, position, snapshot).for_each(|(ring_slot, place)| {
                         self.snapshots[place] = self.rings[ring_slot];

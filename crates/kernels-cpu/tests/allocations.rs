@@ -37,7 +37,8 @@ static ALLOCATOR: Counting = Counting;
 
 const ROWS: usize = 70;
 
-const COPIES: [KvCopy; 2] = [
+const COPIES: [KvCopy; 3] = [
+    KvCopy::Block { from: 5, to: 2 },
     KvCopy::SaveWindow { ring: 1, position: 1, snapshot: 0 },
     KvCopy::RestoreWindow { snapshot: 0, position: 1, ring: 0 },
 ];

@@ -2,11 +2,16 @@
 
 /// A copy within the KV store. Numbers lie below those of [`crate::KvSpec`].
 ///
-/// Blocks of full layers are never copied: sequences share whole ones and only read them.
-///
 /// A device keeps no note of what a ring or a snapshot holds: that the window is there is the caller's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvCopy {
+    /// Every full layer's block `from` to block `to`, which is another.
+    Block {
+        /// Block read.
+        from: u32,
+        /// Block overwritten.
+        to: u32,
+    },
     /// The `window - 1` positions before `position` (fewer at a sequence's start) of a ring into a snapshot, in
     /// every sliding layer. The ring must have been written up to `position`, and not beyond
     /// `position + ring_slots - window`: later rows overwrite the window.

@@ -314,15 +314,19 @@ fn bad_specs_and_weight_bytes_are_refused() {
 #[test]
 fn bad_copies_are_refused_with_the_facts() {
     let registry = model().registry;
+    let block = |from, to| KvCopy::Block { from, to };
     let save = |ring, snapshot| KvCopy::SaveWindow { ring, position: 9, snapshot };
     let restore = |snapshot, ring| KvCopy::RestoreWindow { snapshot, position: 9, ring };
-    let good = [save(2, 1), restore(1, 0)];
+    let good = [block(0, 5), save(2, 1), restore(1, 0)];
     assert_eq!(registry.check_copies(&good), Ok(()));
     let cases = [
-        (save(3, 0), "copy 2: ring 3 must be below 3"),
-        (save(0, 2), "copy 2: snapshot 2 must be below 2"),
-        (restore(2, 0), "copy 2: snapshot 2 must be below 2"),
-        (restore(0, 3), "copy 2: ring 3 must be below 3"),
+        (block(6, 0), "copy 3: block 6 must be below 6"),
+        (block(0, 6), "copy 3: block 6 must be below 6"),
+        (block(4, 4), "copy 3: block 4 to itself"),
+        (save(3, 0), "copy 3: ring 3 must be below 3"),
+        (save(0, 2), "copy 3: snapshot 2 must be below 2"),
+        (restore(2, 0), "copy 3: snapshot 2 must be below 2"),
+        (restore(0, 3), "copy 3: ring 3 must be below 3"),
     ];
     for (bad, message) in cases {
         let copies = [&good[..], &[bad]].concat();
@@ -330,10 +334,11 @@ fn bad_copies_are_refused_with_the_facts() {
     }
     for layers in [vec![], vec![KvLayerSpec::Full], vec![KvLayerSpec::Sliding]] {
         let mut registry = Registry::new();
-        let sliding = layers.contains(&KvLayerSpec::Sliding);
+        let (full, sliding) = (layers.contains(&KvLayerSpec::Full), layers.contains(&KvLayerSpec::Sliding));
         if !layers.is_empty() {
             registry.set_kv(KvSpec { layers, ..kv() }).unwrap();
         }
+        assert_eq!(registry.check_copies(&[block(0, 1)]).is_ok(), full);
         assert_eq!(registry.check_copies(&[save(0, 0)]).is_ok(), sliding);
     }
 }
@@ -342,10 +347,10 @@ fn bad_copies_are_refused_with_the_facts() {
 fn device_refuses_copies_beyond_its_store() {
     let mut device = ScalarBackend::new();
     device.create_kv(kv()).unwrap();
-    let copies = [0, 3].map(|ring| KvCopy::SaveWindow { ring, position: 9, snapshot: 0 });
+    let copies = [KvCopy::Block { from: 0, to: 1 }, KvCopy::Block { from: 0, to: 6 }];
     assert!(matches!(
         device.copy_kv(&copies),
-        Err(DeviceError::Contract(ContractError::CopyRange { index: 1, what: "ring", got: 3, limit: 3 }))
+        Err(DeviceError::Contract(ContractError::CopyRange { index: 1, what: "block", got: 6, limit: 6 }))
     ));
 }
 

@@ -112,6 +112,9 @@ impl KvStore {
     pub(crate) fn copy(&mut self, copy: KvCopy) {
         let geometry = self.geometry;
         match copy {
+            KvCopy::Block { from, to } => {
+                self.copy_slots(KvLayerSpec::Full, from as usize, to as usize, 0..GROUP);
+            }
             KvCopy::SaveWindow { ring, position, snapshot } => {
                 self.copy_window(geometry.ring(ring), geometry.snapshot(snapshot), position);
             }
@@ -129,15 +132,15 @@ impl KvStore {
             let (index, slot) = (start / GROUP, start % GROUP);
             let slots = slot..GROUP.min(slot + end - start);
             start += slots.len();
-            self.copy_slots(from.at(index), to.at(index), &slots);
+            self.copy_slots(KvLayerSpec::Sliding, from.at(index), to.at(index), slots);
         }
     }
 
-    /// Copies slots of a group to the same slots of another, in every sliding layer.
-    fn copy_slots(&mut self, from: usize, to: usize, slots: &Range<usize>) {
-        let layers = self.layers.iter_mut().zip(&self.kinds);
-        for (layer, _) in layers.filter(|(_, kind)| **kind == KvLayerSpec::Sliding) {
-            layer.copy_slots(&self.geometry, from, to, slots);
+    /// Copies slots of a group to the same slots of another, in every layer of a kind.
+    fn copy_slots(&mut self, kind: KvLayerSpec, from: usize, to: usize, slots: Range<usize>) {
+        let geometry = self.geometry;
+        for (layer, _) in self.layers.iter_mut().zip(&self.kinds).filter(|(_, layer)| **layer == kind) {
+            layer.copy_slots(&geometry, from, to, &slots);
         }
     }
 }

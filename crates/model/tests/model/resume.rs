@@ -113,12 +113,11 @@ fn rerun_rows(config: &ModelConfig) -> usize {
     (config.sliding_window - 1) * sliding
 }
 
-/// A prompt, computed from the start in ring 0 of a model, with its logits after every row from `kept` on.
+/// A prompt, computed from the start in ring 0 of a model, with its logits after every row from `split` on.
 struct Scene {
     model: Model,
     prompt: Vec<u32>,
-    /// Tokens of the whole blocks before the split, with their windows in snapshot 1.
-    kept: usize,
+    split: usize,
     original: Sequence,
     from_scratch: Vec<Vec<f32>>,
 }
@@ -126,18 +125,17 @@ struct Scene {
 impl Scene {
     fn new(checkpoint: &Checkpoint, device: &Device, prompt: Vec<u32>, split: usize) -> Self {
         let mut model = device.load(checkpoint, ModelLimits { max_step_rows: MAX_CHUNK, ..limits() });
-        let kept = split / KV_BLOCK_SLOTS * KV_BLOCK_SLOTS;
         let mut original = Sequence::new(0);
-        prompt[..kept].chunks(MAX_CHUNK).for_each(|chunk| drop(original.feed(&mut model, chunk, 0)));
-        let mut from_scratch = feed_rows(&mut original, &mut model, &prompt[kept..split], 0);
-        let save = KvCopy::SaveWindow { ring: 0, position: kept as u32, snapshot: 1 };
+        prompt[..split].chunks(MAX_CHUNK).for_each(|chunk| drop(original.feed(&mut model, chunk, 0)));
+        let save = KvCopy::SaveWindow { ring: 0, position: split as u32, snapshot: 1 };
         model.copy_kv(&[save]).unwrap();
-        from_scratch.extend(feed_rows(&mut original, &mut model, &prompt[split..], 0));
+        let from_scratch = feed_rows(&mut original, &mut model, &prompt[split..], 0);
         assert!(from_scratch.concat().iter().all(|logit| logit.is_finite()));
-        Self { model, prompt, kept, original, from_scratch }
+        Self { model, prompt, split, original, from_scratch }
     }
 
-    /// A sequence in ring 1 that has computed nothing, with the prefix' whole blocks shared.
+    /// A sequence in ring 1 that has computed nothing, with the prefix' whole blocks shared and the one that is part
+    /// prefix copied.
     fn resumed(&mut self, stale: Stale, random: &mut Random) -> Sequence {
         let mut sequence = Sequence::new(1);
         let tokens = match stale {
@@ -145,21 +143,25 @@ impl Scene {
             Stale::OtherTokens => random.prompt(self.prompt.len()),
         };
         tokens.chunks(MAX_CHUNK).for_each(|chunk| drop(sequence.feed(&mut self.model, chunk, 0)));
-        let shared = self.kept / KV_BLOCK_SLOTS;
+        let shared = self.split / KV_BLOCK_SLOTS;
+        if !self.split.is_multiple_of(KV_BLOCK_SLOTS) {
+            let (from, to) = (self.original.blocks[shared], sequence.blocks[shared]);
+            self.model.copy_kv(&[KvCopy::Block { from, to }]).unwrap();
+        }
         sequence.blocks[..shared].copy_from_slice(&self.original.blocks[..shared]);
         sequence
     }
 
-    /// Logits from `kept` on of a resumed sequence whose rings are rebuilt by `rows` rows before it, in chunks.
+    /// Logits from `split` on of a resumed sequence whose rings are rebuilt by `rows` rows before `split`, in chunks.
     fn rerun(&mut self, rows: usize, stale: Stale, random: &mut Random) -> Vec<Vec<f32>> {
         let mut sequence = self.resumed(stale, random);
-        sequence.computed = self.kept - rows;
-        while sequence.computed < self.kept {
-            let left = self.kept - sequence.computed;
+        sequence.computed = self.split - rows;
+        while sequence.computed < self.split {
+            let left = self.split - sequence.computed;
             let chunk = &self.prompt[sequence.computed..][..random.within(1..left.min(MAX_CHUNK) + 1)];
-            sequence.feed_from(&mut self.model, chunk, 0, self.kept);
+            sequence.feed_from(&mut self.model, chunk, 0, self.split);
         }
-        feed_rows(&mut sequence, &mut self.model, &self.prompt[self.kept..], self.kept)
+        feed_rows(&mut sequence, &mut self.model, &self.prompt[self.split..], self.split)
     }
 }
 
@@ -184,7 +186,7 @@ fn at_random_splits(mut check: impl FnMut(&str, Scene, &mut Random)) {
         for device in devices() {
             let mut random = Random(7);
             for _ in 0..splits {
-                let split = rerun.next_multiple_of(KV_BLOCK_SLOTS) + random.within(0..60);
+                let split = random.within(rerun..rerun + 60);
                 let len = split + random.within(1..20);
                 let prompt = random.prompt(len);
                 let scene = Scene::new(&checkpoint, &device, prompt, split);
@@ -199,10 +201,10 @@ fn at_random_splits(mut check: impl FnMut(&str, Scene, &mut Random)) {
 fn restored_window_and_shared_blocks_give_the_bits_of_a_run_from_the_start() {
     at_random_splits(|label, mut scene, random| {
         let mut sequence = scene.resumed(Stale::Nan, random);
-        let restore = KvCopy::RestoreWindow { snapshot: 1, position: scene.kept as u32, ring: 1 };
+        let restore = KvCopy::RestoreWindow { snapshot: 1, position: scene.split as u32, ring: 1 };
         scene.model.copy_kv(&[restore]).unwrap();
-        sequence.computed = scene.kept;
-        let resumed = feed_rows(&mut sequence, &mut scene.model, &scene.prompt[scene.kept..], scene.kept);
+        sequence.computed = scene.split;
+        let resumed = feed_rows(&mut sequence, &mut scene.model, &scene.prompt[scene.split..], 0);
         assert_eq!(bits(&resumed), bits(&scene.from_scratch), "{label}");
     });
 }
@@ -234,10 +236,10 @@ fn rerun_from_the_start_of_a_short_prefix_gives_the_bits_of_a_run_from_the_start
     let checkpoint = poisoned("window16");
     for device in devices() {
         let mut random = Random(8);
-        let split = random.within(KV_BLOCK_SLOTS..rerun_rows(checkpoint.config()));
+        let split = random.within(1..rerun_rows(checkpoint.config()));
         let prompt = random.prompt(split + 9);
         let mut scene = Scene::new(&checkpoint, &device, prompt, split);
-        let resumed = scene.rerun(scene.kept, Stale::Nan, &mut random);
+        let resumed = scene.rerun(split, Stale::Nan, &mut random);
         assert_eq!(bits(&resumed), bits(&scene.from_scratch), "{}, split at {split}", device.name);
     }
 }

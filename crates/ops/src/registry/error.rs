@@ -179,12 +179,20 @@ pub enum ContractError {
     CopyRange {
         /// Which copy of the list.
         index: usize,
-        /// `ring` or `snapshot`.
+        /// `block`, `ring` or `snapshot`.
         what: &'static str,
         /// Its number.
         got: u32,
         /// How many there are.
         limit: usize,
+    },
+    /// A block would be copied to itself.
+    #[error("copy {index}: block {block} to itself")]
+    CopyToItself {
+        /// Which copy of the list.
+        index: usize,
+        /// The block.
+        block: u32,
     },
     /// A transfer that is not whole rows, or reaches beyond the buffer.
     #[error("transfer: {len} elements from row {first_row} of {buffer}, which has {rows} rows of {width}")]

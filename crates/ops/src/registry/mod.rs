@@ -158,7 +158,7 @@ impl Registry {
     /// Checks copies within the KV store: every number lies within its range, and no block is copied to itself.
     ///
     /// # Errors
-    /// [`ContractError::CopyRange`]: the first breach found.
+    /// [`ContractError::CopyRange`], [`ContractError::CopyToItself`]: the first breach found.
     pub fn check_copies(&self, copies: &[KvCopy]) -> Result<(), ContractError> {
         copies::check(self.kv.as_ref(), copies)
     }

@@ -81,16 +81,22 @@ impl KvStore {
     /// Runs a checked copy.
     pub(super) fn copy(&mut self, copy: KvCopy) {
         match copy {
+            KvCopy::Block { from, to } => {
+                for i in 0..KV_BLOCK_SLOTS {
+                    let slot = |block: u32| block as usize * KV_BLOCK_SLOTS + i;
+                    self.copy_slot(KvLayerSpec::Full, slot(from), slot(to));
+                }
+            }
             KvCopy::SaveWindow { ring, position, snapshot } => {
                 for p in self.window_before(position) {
                     let (from, to) = (self.ring_slot(ring, p), self.snapshot_slot(snapshot, p));
-                    self.copy_slot(from, to);
+                    self.copy_slot(KvLayerSpec::Sliding, from, to);
                 }
             }
             KvCopy::RestoreWindow { snapshot, position, ring } => {
                 for p in self.window_before(position) {
                     let (from, to) = (self.snapshot_slot(snapshot, p), self.ring_slot(ring, p));
-                    self.copy_slot(from, to);
+                    self.copy_slot(KvLayerSpec::Sliding, from, to);
                 }
             }
         }
@@ -111,13 +117,12 @@ impl KvStore {
         self.spec.layer_slots(KvLayerSpec::Sliding) + snapshot as usize * slots + position % slots
     }
 
-    /// Copies a slot in every sliding layer.
-    fn copy_slot(&mut self, from: usize, to: usize) {
+    /// Copies a slot in every layer of a kind.
+    fn copy_slot(&mut self, kind: KvLayerSpec, from: usize, to: usize) {
         let (heads, dim) = (2 * self.spec.num_kv_heads, self.spec.head_dim);
         let (from, to) = (from * heads, to * heads);
         let elements = from * dim..(from + heads) * dim;
-        let layers = self.layers.iter_mut().zip(&self.spec.layers);
-        for (layer, _) in layers.filter(|(_, kind)| **kind == KvLayerSpec::Sliding) {
+        for (layer, _) in self.layers.iter_mut().zip(&self.spec.layers).filter(|(_, layer)| **layer == kind) {
             match layer {
                 Elements::F32(values) => values.copy_within(elements.clone(), to * dim),
                 Elements::Bf16(values) => values.copy_within(elements.clone(), to * dim),

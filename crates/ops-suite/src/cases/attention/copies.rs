@@ -7,12 +7,9 @@ use crate::data::Rng;
 use crate::runner::{MakeBackend, assert_bits};
 
 impl AttentionCase {
-    /// Every sequence, moved in its midst to another ring by way of a snapshot, goes on with the same bits when the ring
-    /// that it left is overwritten.
+    /// Every sequence, moved in its midst to another ring by way of a snapshot, or to other blocks by copies, goes on
+    /// with the same bits when what it left is overwritten.
     pub(super) fn check_copies(&self, make: MakeBackend<'_>, rows: &[Row]) {
-        if self.window.is_none() {
-            return;
-        }
         let mut rng = Rng::new(32);
         for (sequence, &length) in self.lengths.iter().enumerate() {
             let computed = 1 + rng.below(length);
@@ -37,24 +34,31 @@ impl AttentionCase {
         session.run(self, &mut *backend, &self.chunks(sequence, 0..computed));
         let mut moved = self.clone();
         let (save, restore) = moved.relocate(sequence, position as u32);
-        backend.copy_kv(&[save]).expect("a valid copy");
+        backend.copy_kv(&save).expect("valid copies");
         session.write_stale_values(self, &mut *backend);
-        backend.copy_kv(&[restore]).expect("a valid copy");
+        backend.copy_kv(&restore).expect("valid copies");
         let steps = self.chunks(sequence, position..self.lengths[sequence]);
         let got = session.run(&moved, &mut *backend, &steps);
         let name = format!("{} {sequence} moved at {position} of {computed}", self.name);
         assert_rest(&name, rows, &got);
     }
 
-    /// Gives a sequence the ring that nobody has. Returns the copies that take the window along, to be run before and
-    /// after the old ring is overwritten.
-    fn relocate(&mut self, sequence: usize, position: u32) -> (KvCopy, KvCopy) {
-        let free = (0..self.num_rings() as u32).find(|ring| !self.rings.contains(ring));
-        let free = free.expect("a ring is free");
-        let ring = std::mem::replace(&mut self.rings[sequence], free);
-        let snapshot = 1;
-        let save = KvCopy::SaveWindow { ring, position, snapshot };
-        (save, KvCopy::RestoreWindow { snapshot, position, ring: free })
+    /// Gives a sequence the ring that nobody has, or as many blocks. Returns the copies that take along what is kept,
+    /// to be run before and after the old place is overwritten.
+    fn relocate(&mut self, sequence: usize, position: u32) -> (Vec<KvCopy>, Vec<KvCopy>) {
+        if self.window.is_some() {
+            let free = (0..self.num_rings() as u32).find(|ring| !self.rings.contains(ring));
+            let ring = std::mem::replace(&mut self.rings[sequence], free.expect("a ring is free"));
+            let (snapshot, free) = (1, self.rings[sequence]);
+            let save = KvCopy::SaveWindow { ring, position, snapshot };
+            return (vec![save], vec![KvCopy::RestoreWindow { snapshot, position, ring: free }]);
+        }
+        let held = self.tables.concat();
+        let free = (0..self.num_blocks as u32).filter(|block| !held.contains(block));
+        let table = self.tables[sequence].clone();
+        self.tables[sequence] = free.take(table.len()).collect();
+        let pairs = table.into_iter().zip(&self.tables[sequence]);
+        (pairs.map(|(from, &to)| KvCopy::Block { from, to }).collect(), Vec::new())
     }
 
     /// Rows below `kv_write_from` leave a full layer as it is, rows from there on write it; a sliding layer takes all.

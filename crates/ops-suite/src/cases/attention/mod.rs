@@ -109,10 +109,11 @@ impl AttentionCase {
             rng.normal(if value { 1.0 } else { scale })
         };
         let qkv = lengths.iter().map(|n| (0..n * width).map(|i| element(&mut rng, i)).collect()).collect();
-        let blocks = lengths.iter().map(|n| n.div_ceil(KV_BLOCK_SLOTS));
-        let num_blocks = blocks.clone().sum::<usize>();
+        let blocks: Vec<usize> = lengths.iter().map(|n| n.div_ceil(KV_BLOCK_SLOTS)).collect();
+        // As many to spare as the longest sequence has.
+        let num_blocks = blocks.iter().sum::<usize>() + blocks.iter().copied().max().unwrap_or(0);
         let mut free = rng.permutation(num_blocks);
-        let tables = blocks.map(|n| free.split_off(free.len() - n)).collect();
+        let tables = blocks.iter().map(|&n| free.split_off(free.len() - n)).collect();
         Self {
             name: format!(
                 "attention heads {num_heads}/{kv_heads}x{dim} window {window:?} {dtype:?} scale {scale} {lengths:?}"
