@@ -10,7 +10,7 @@ use sostenuto_ops::KV_BLOCK_SLOTS;
 use super::limits::Machine;
 use super::report::{DecodeResult, PrefillResult, Report, Results};
 use super::streams::{Fill, Streams};
-use super::traffic::Traffic;
+use super::traffic::{DenseFormat, Traffic};
 use super::{median, random_ids};
 use crate::error::CliError;
 use crate::hash::Fnv64;
@@ -172,6 +172,7 @@ fn decode_point(
 ) -> Result<DecodeResult, CliError> {
     let steps = usize::from(args.decode);
     let (config, kv_dtype) = (model.config().clone(), model.limits().kv_dtype);
+    let dense = DenseFormat::of(model.info().precision);
     let ids = random_ids(args.seed, context + streams * steps, config.vocab_size);
     let mut running = Streams::new(model, streams);
     running.fill(args.fill, &ids[..context])?;
@@ -186,7 +187,7 @@ fn decode_point(
     let tokens_per_second = median(&rates);
     // The mean context of the tokens decoded, each of which also reads itself.
     let context_read = context + steps.div_ceil(2);
-    let parts = Traffic::of_step(&config, kv_dtype, streams, context_read);
+    let parts = Traffic::of_step(&config, kv_dtype, streams, context_read).dense_as(dense);
     let bytes_per_second = tokens_per_second / streams as f64 * parts.total_bytes() as f64;
     let limit = machine.limits(&config, kv_dtype).decode(streams, context_read);
     Ok(DecodeResult {

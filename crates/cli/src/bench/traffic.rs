@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use sostenuto_formats::{LayerType, LayerWeight, ModelConfig, WeightRef};
-use sostenuto_ops::KvDtype;
+use sostenuto_ops::{KvDtype, Precision};
 
 /// How dense weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,16 @@ pub(crate) enum DenseFormat {
     /// 8 bits and a 16-bit scale for every 32: what the limits of `bench` are made with, as no model of this family is
     /// served with less.
     EightBit,
+}
+
+impl DenseFormat {
+    /// What the CPU backend multiplies with.
+    pub(crate) fn of(precision: Precision) -> DenseFormat {
+        match precision {
+            Precision::Exact => DenseFormat::Bf16,
+            Precision::Fast => DenseFormat::EightBit,
+        }
+    }
 }
 
 /// Parts of what one step reads. Activations stay in the caches and are not counted.

@@ -7,6 +7,7 @@ use sostenuto_ops::{Backend, ContractError, DeviceMemory, Program, Registry};
 use super::roofline::Speed;
 use super::{PlanArgs, rates};
 use crate::bench::bandwidth;
+use crate::bench::traffic::DenseFormat;
 use crate::error::CliError;
 use crate::memory::{self, Processes};
 use crate::{backend, output};
@@ -115,6 +116,12 @@ impl Device {
             None if args.device == CUSTOM => Device::custom(args),
             None => Device::this_cpu(args, config),
         }
+    }
+
+    /// How it holds dense weights: a processor's fast mode packs them to 8 bits.
+    pub(super) fn dense_format(&self) -> DenseFormat {
+        let precision = self.backend.as_ref().map(|backend| backend.info().precision);
+        precision.map_or(DenseFormat::Bf16, DenseFormat::of)
     }
 
     fn card(args: &PlanArgs, card: &Card) -> Device {

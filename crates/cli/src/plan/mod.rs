@@ -15,7 +15,6 @@ use sostenuto_ops::KV_BLOCK_SLOTS;
 use self::device::Device;
 use self::report::{Capacity, Decode, Prefill, Report};
 use self::roofline::Roofline;
-use crate::bench::traffic::DenseFormat;
 use crate::error::CliError;
 use crate::load::model_name;
 use crate::memory::largest;
@@ -92,7 +91,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), CliError> {
     let roofline = Roofline {
         config: &model.config,
         kv_dtype: limits.kv_dtype,
-        dense: DenseFormat::Bf16,
+        dense: device.dense_format(),
         speed: device.speed,
     };
     let decode = batches(args.users).map(|users| Decode::predict(&roofline, users, context)).collect();
