@@ -22,8 +22,9 @@ const DEFAULT_SEQUENCES: usize = 4;
 const DEFAULT_FULL_SEQUENCES: usize = 2;
 /// Window snapshots if `--window-snapshots` does not say: a few for each of a dozen conversations.
 pub(crate) const DEFAULT_WINDOW_SNAPSHOTS: usize = 64;
-/// Rows of a step at most: how much of a prompt is computed between two tokens of other sequences.
-pub(crate) const MAX_STEP_ROWS: usize = 256;
+/// Rows of a step at most, where nothing decodes beside a prompt; see [`sostenuto_engine::EngineOptions`] for where
+/// something does.
+pub(crate) const MAX_STEP_ROWS: usize = 512;
 /// Rows of a step whose logits are wanted, where logits are all that is wanted.
 const MAX_LOGIT_ROWS: usize = 32;
 

@@ -84,6 +84,7 @@ impl Scenario {
             prefix_cache: !rng.one_in(12),
             max_step_tokens: rng.one_in(4).then(|| rng.between(1, limits.max_step_rows)),
             max_chunk_tokens: rng.one_in(4).then(|| rng.between(1, limits.max_chunk)),
+            prefill_beside_decode: rng.pick(&[1, 4, 16, 128]),
         };
         Self { shape, limits, options, faults: faults(rng), users: users(rng, capacity) }
     }

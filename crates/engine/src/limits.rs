@@ -8,6 +8,8 @@ pub const BLOCK_SLOTS: usize = sostenuto_ops::KV_BLOCK_SLOTS;
 pub const MAX_QUEUED_REQUESTS: usize = 256;
 /// Most prompt tokens of all waiting requests together.
 pub const MAX_QUEUED_PROMPT_TOKENS: usize = 2_000_000;
+/// Rows of prompts in a step that also decodes, by default.
+pub const PREFILL_BESIDE_DECODE: usize = 128;
 /// Completion tokens that admission, and each extension, promises KV blocks for.
 pub const RESERVE_TOKENS: usize = 1_024;
 /// Tokens between two window snapshots of a long prompt; a multiple of [`BLOCK_SLOTS`].
@@ -109,6 +111,9 @@ pub struct EngineOptions {
     pub max_step_tokens: Option<usize>,
     /// Rows of one sequence in one step; capped by the executor's. Default: the executor's.
     pub max_chunk_tokens: Option<usize>,
+    /// Rows of prompts in a step that also decodes, so that running answers wait less for their next token; at least 1.
+    /// Default [`PREFILL_BESIDE_DECODE`].
+    pub prefill_beside_decode: usize,
     /// Completion tokens that are promised at a time; at least 1. Default [`RESERVE_TOKENS`].
     pub reserve_tokens: usize,
     /// Tokens between window snapshots of a prompt; a multiple of [`BLOCK_SLOTS`], at least one. Default
@@ -123,6 +128,8 @@ pub struct EngineOptions {
 pub struct SchedulerLimits {
     /// The executor's limits, narrowed by the options.
     pub executor: ExecutorLimits,
+    /// As in [`EngineOptions`].
+    pub prefill_beside_decode: usize,
     /// As in [`EngineOptions`].
     pub reserve_tokens: usize,
     /// As in [`EngineOptions`].
@@ -146,6 +153,7 @@ impl Default for EngineOptions {
             max_queued_prompt_tokens: MAX_QUEUED_PROMPT_TOKENS,
             max_step_tokens: None,
             max_chunk_tokens: None,
+            prefill_beside_decode: PREFILL_BESIDE_DECODE,
             reserve_tokens: RESERVE_TOKENS,
             snapshot_interval: SNAPSHOT_INTERVAL,
             prefix_cache: true,
@@ -178,6 +186,9 @@ impl EngineOptions {
                 rule: "at least the most tokens of one sequence, or its prompt could never wait",
             });
         }
+        if self.prefill_beside_decode == 0 {
+            return Err(StartError::Limit { field: "prefill_beside_decode", value: 0, rule: "at least 1" });
+        }
         if self.reserve_tokens == 0 {
             return Err(StartError::Limit { field: "reserve_tokens", value: 0, rule: "at least 1" });
         }
@@ -192,6 +203,7 @@ impl EngineOptions {
         limits.max_chunk = limits.max_chunk.min(self.max_chunk_tokens.unwrap_or(usize::MAX));
         Ok(SchedulerLimits {
             executor: limits,
+            prefill_beside_decode: self.prefill_beside_decode,
             reserve_tokens: self.reserve_tokens,
             snapshot_interval: self.snapshot_interval,
             prefix_cache: self.prefix_cache,

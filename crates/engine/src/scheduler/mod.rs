@@ -178,6 +178,9 @@ impl Scheduler {
                 rows_left -= 1;
             }
         }
+        if plan.rows() > 0 {
+            rows_left = rows_left.min(self.limits.prefill_beside_decode);
+        }
         self.order_prefills();
         for place in 0..self.prefilling.len() {
             let ring = self.prefilling[place];

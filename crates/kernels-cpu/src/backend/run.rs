@@ -10,16 +10,16 @@ use std::ops::Range;
 use sostenuto_ops::{BufferId, KvLayerId, Op, Registry, Rows, StepInputs, WeightId};
 
 use super::Buffer;
-use super::scratch::{ExpertScratch, Scratch};
+use super::scratch::{ExpertScratch, PerThread, Scratch};
 use super::weight::{Piece, Weight};
 use crate::isa::Witness;
 use crate::kernel::attention::{Attend, MOST_ROWS, write_slot};
 use crate::kernel::linear::Linear;
 use crate::kernel::matrix::{Bf16, Experts, Matrix, MxExperts};
-use crate::kernel::moe::{Activation, Down, GateUp};
+use crate::kernel::moe::{Activation, DOWN_ROWS, Down, GateUp};
 use crate::kernel::pack::{Order, Pack, ToInt8, blocks};
 use crate::kernel::packed::{E2m1, Format, GROUP_ROWS, Int8, Packed, PackedExperts};
-use crate::kernel::panel::PANEL_ROWS;
+use crate::kernel::panel::{FEW_TOKENS, PANEL_ROWS, PANEL_SUMS};
 use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
 use crate::kv::{self, Element, GROUP, KvStore, Layer, Planes};
 use crate::memory::{Memory, Parts};
@@ -117,24 +117,34 @@ impl Run<'_> {
         let bias = bias.map(|bias| self.weights[bias.0 as usize].values());
         let task = LinearTasks { bias, n, out: Parts::new(&mut result[..rows * n]), accumulate };
         let parallel = rows * n * k >= PARALLEL_FROM;
-        if let Some(panels) = self.weights[weight.0 as usize].panels() {
-            self.round::<Int8>(input, rows, k);
+        let packed = self.weights[weight.0 as usize].panels();
+        match packed {
+            Some(_) => self.round::<Int8>(input, rows, k),
+            None => self.pack(input, rows, k, Order::Bf16),
+        }
+        let sums = PerThread::new(&mut self.scratch.sums, PANEL_SUMS);
+        if let Some(panels) = packed {
             let inputs = &self.scratch.int8[..rows * blocks(k)];
             let matrix = Packed::<Int8>::new(panels, n, k);
-            let size = chunk(n, self.pool.threads(), PANEL_ROWS);
-            let region = |i: usize, _: usize| {
-                self.witness.run_int8(task.kernel(matrix, inputs, 0, part(i, size, n)));
+            let size = chunk(n, self.pool.threads(), task_rows(rows));
+            let witness = self.witness;
+            let region = |i: usize, thread: usize| {
+                // SAFETY: each thread has its own part.
+                let sums = unsafe { sums.of(thread) };
+                witness.run_int8(task.kernel(matrix, inputs, 0, part(i, size, n), sums));
             };
             self.pool.run_if(parallel, n.div_ceil(size), &region);
         } else {
-            self.pack(input, rows, k, Order::Bf16);
             let inputs = self.scratch.packed[..rows * blocks(k) * BLOCK].as_chunks::<BLOCK>().0;
             let size = chunk(n, self.pool.threads(), EXACT_ROWS);
             let weight = &self.weights[weight.0 as usize];
-            let region = |i: usize, _: usize| {
+            let witness = self.witness;
+            let region = |i: usize, thread: usize| {
                 let (piece, features) = part_of_piece(i, size, weight);
                 let matrix = Bf16::new(piece.bytes, k);
-                self.witness.run(task.kernel(matrix, inputs, piece.first, features));
+                // SAFETY: each thread has its own part.
+                let sums = unsafe { sums.of(thread) };
+                witness.run(task.kernel(matrix, inputs, piece.first, features, sums));
             };
             let tasks = weight.rows().map(|piece| piece.rows.div_ceil(size)).sum();
             self.pool.run_if(parallel, tasks, &region);
@@ -445,10 +455,11 @@ impl<'a> LinearTasks<'a> {
         inputs: &'a [M::Activation],
         first: usize,
         features: Range<usize>,
+        sums: &'a mut [f32],
     ) -> Linear<'a, M> {
         let bias = self.bias.map(|bias| &bias[2 * first..2 * (first + weight.rows())]);
         let &Self { n, out, accumulate, .. } = self;
-        Linear { weight, inputs, bias, features, accumulate, out, width: n, first }
+        Linear { weight, inputs, bias, features, accumulate, out, width: n, first, sums }
     }
 }
 
@@ -466,17 +477,20 @@ struct GateUpTasks<'a, E: Experts> {
 impl<E: Experts> GateUpTasks<'_, E> {
     fn run(self, witness: Witness, pool: &mut Pool, scratch: ExpertScratch<'_>) {
         let Self { experts, inputs, bias, k, limit, alpha, out } = self;
-        let ExpertScratch { routing, expanded, .. } = scratch;
+        let ExpertScratch { routing, expanded, sums, .. } = scratch;
         let intermediate = experts.out_features() / 2;
-        let size = chunk(2 * intermediate, pool.threads(), E::TASK_ROWS) / 2;
+        let most = E::TASK_ROWS.min(task_rows(routing.num_choices() / routing.num_active().max(1)));
+        let size = chunk(2 * intermediate, pool.threads(), most) / 2;
         let chunks = intermediate.div_ceil(size);
         let region = |task: usize, thread: usize| {
             let (expert, choices) = routing.active(task / chunks);
             let bias = &bias[4 * expert * intermediate..4 * (expert + 1) * intermediate];
             let (weight, features) = (experts.expert(expert), part(task % chunks, size, intermediate));
-            // SAFETY: each thread has its own part.
-            let expanded = unsafe { expanded.of(thread) };
-            E::run(witness, GateUp { weight, bias, inputs, choices, k, features, limit, alpha, out, expanded });
+            // SAFETY: each thread has its own parts.
+            let (expanded, sums) = unsafe { (expanded.of(thread), sums.of(thread)) };
+            let kernel =
+                GateUp { weight, bias, inputs, choices, k, features, limit, alpha, out, expanded, sums };
+            E::run(witness, kernel);
         };
         pool.run(routing.num_active() * chunks, &region);
     }
@@ -495,15 +509,16 @@ struct DownTasks<'a, E: Experts> {
 impl<E: Experts> DownTasks<'_, E> {
     fn run(self, witness: Witness, pool: &mut Pool, scratch: ExpertScratch<'_>) {
         let Self { experts, inputs, bias, weights, k, out } = self;
-        let ExpertScratch { routing, products, expanded } = scratch;
+        let ExpertScratch { routing, products, expanded, sums } = scratch;
         let n = experts.out_features();
-        let size = chunk(n, pool.threads(), E::TASK_ROWS);
+        let size = chunk(n, pool.threads(), E::TASK_ROWS.min(DOWN_ROWS));
         let region = |task: usize, thread: usize| {
             // SAFETY: each thread has its own parts.
-            let (products, expanded) = unsafe { (products.of(thread), expanded.of(thread)) };
+            let (products, expanded, sums) =
+                unsafe { (products.of(thread), expanded.of(thread), sums.of(thread)) };
             let (weight, features) = (experts, part(task, size, n));
             let kernel =
-                Down { weight, bias, inputs, routing, weights, k, features, products, expanded, out };
+                Down { weight, bias, inputs, routing, weights, k, features, products, expanded, sums, out };
             E::run(witness, kernel);
         };
         pool.run(n.div_ceil(size), &region);
@@ -522,6 +537,12 @@ fn f32_of(buffers: &[Buffer], id: BufferId) -> &[f32] {
 /// thread.
 fn chunk(n: usize, threads: usize, most: usize) -> usize {
     (n / (4 * threads)).next_multiple_of(GROUP_ROWS).clamp(GROUP_ROWS, most)
+}
+
+/// Features of a task of packed weights: few where memory is waited for, so that the threads end together; many where a
+/// task's weights are asked for while those before them are multiplied.
+fn task_rows(tokens: usize) -> usize {
+    if tokens <= FEW_TOKENS { PANEL_ROWS / 2 } else { PANEL_ROWS }
 }
 
 /// The i-th chunk of a matrix whose pieces are each cut into chunks: its piece, and the chunk's rows in that.

@@ -8,10 +8,10 @@ use sostenuto_ops::{BufferId, DeviceError, Op, Precision, Program, Registry, Wei
 use super::weight::is_packed;
 
 use crate::kernel::attention::scratch_len;
-use crate::kernel::moe::Routing;
+use crate::kernel::moe::{DOWN_ROWS, Routing};
 use crate::kernel::pack::blocks;
 use crate::kernel::packed::expanded_len;
-use crate::kernel::panel::PANEL_ROWS;
+use crate::kernel::panel::PANEL_SUMS;
 use crate::kv::Geometry;
 use crate::memory::{Memory, Parts};
 use crate::simd::{BLOCK, Int8Block};
@@ -33,6 +33,8 @@ pub(super) struct Scratch {
     pub(super) expanded: Memory<u8>,
     /// Bytes of them of each thread.
     pub(super) expanded_per_thread: usize,
+    /// Products of a panel, of each thread one after another.
+    pub(super) sums: Memory<f32>,
 }
 
 /// Elements of each kind that a program needs, or one op of it.
@@ -48,6 +50,8 @@ pub(super) struct Need {
     per_thread: usize,
     /// Bytes of decoded rows of each thread.
     expanded: usize,
+    /// f32 of a panel's products of each thread.
+    sums: usize,
 }
 
 impl Need {
@@ -65,6 +69,7 @@ impl Need {
             experts: self.experts.max(other.experts),
             per_thread: self.per_thread.max(other.per_thread),
             expanded: self.expanded.max(other.expanded),
+            sums: self.sums.max(other.sums),
         }
     }
 
@@ -74,6 +79,7 @@ impl Need {
             + Memory::<Int8Block>::planned_bytes(self.int8)
             + Memory::<f32>::planned_bytes(self.per_thread * threads)
             + Memory::<u8>::planned_bytes(self.expanded * threads)
+            + Memory::<f32>::planned_bytes(self.sums * threads)
             + Routing::planned_bytes(self.choices, self.experts)
     }
 }
@@ -95,6 +101,9 @@ impl Scratch {
             self.expanded = Memory::zeroed(need.expanded * threads, "decoded rows of the threads")?;
             self.expanded_per_thread = need.expanded;
         }
+        if need.sums * threads > self.sums.len() {
+            self.sums = Memory::zeroed(need.sums * threads, "products of the threads")?;
+        }
         self.routing.reserve(need.choices, need.experts);
         Ok(())
     }
@@ -104,6 +113,7 @@ impl Scratch {
             + self.int8.bytes()
             + self.threads.bytes()
             + self.expanded.bytes()
+            + self.sums.bytes()
             + self.routing.bytes()
     }
 }
@@ -113,6 +123,7 @@ pub(super) struct ExpertScratch<'a> {
     pub(super) routing: &'a Routing,
     pub(super) products: PerThread<'a, f32>,
     pub(super) expanded: PerThread<'a, u8>,
+    pub(super) sums: PerThread<'a, f32>,
 }
 
 /// A part of memory for each thread.
@@ -122,6 +133,10 @@ pub(super) struct PerThread<'a, T> {
 }
 
 impl<'a, T> PerThread<'a, T> {
+    pub(super) fn new(memory: &'a mut [T], size: usize) -> Self {
+        Self { parts: Parts::new(memory), size }
+    }
+
     /// # Safety
     /// No other borrow of the thread's part may live at the same time.
     #[allow(clippy::mut_from_ref)]
@@ -134,18 +149,19 @@ impl<'a, T> PerThread<'a, T> {
 impl Scratch {
     /// For experts as stored: `blocks` blocks of inputs, and the rest.
     pub(super) fn exact_experts(&mut self, blocks: usize) -> (&[[f32; BLOCK]], ExpertScratch<'_>) {
-        let Self { packed, routing, threads, per_thread, expanded, .. } = self;
-        let products = PerThread { parts: Parts::new(threads), size: *per_thread };
-        let expanded = PerThread { parts: Parts::new(&mut expanded[..0]), size: 0 };
-        (&packed.as_chunks::<BLOCK>().0[..blocks], ExpertScratch { routing, products, expanded })
+        let Self { packed, routing, threads, per_thread, expanded, sums, .. } = self;
+        let products = PerThread::new(threads, *per_thread);
+        let (expanded, sums) = (PerThread::new(&mut expanded[..0], 0), PerThread::new(sums, PANEL_SUMS));
+        (&packed.as_chunks::<BLOCK>().0[..blocks], ExpertScratch { routing, products, expanded, sums })
     }
 
     /// The same for packed experts.
     pub(super) fn packed_experts(&mut self, blocks: usize) -> (&[Int8Block], ExpertScratch<'_>) {
-        let Self { int8, routing, threads, per_thread, expanded, expanded_per_thread, .. } = self;
-        let products = PerThread { parts: Parts::new(threads), size: *per_thread };
-        let expanded = PerThread { parts: Parts::new(expanded), size: *expanded_per_thread };
-        (&int8[..blocks], ExpertScratch { routing, products, expanded })
+        let Self { int8, routing, threads, per_thread, expanded, expanded_per_thread, sums, .. } = self;
+        let products = PerThread::new(threads, *per_thread);
+        let (expanded, sums) =
+            (PerThread::new(expanded, *expanded_per_thread), PerThread::new(sums, PANEL_SUMS));
+        (&int8[..blocks], ExpertScratch { routing, products, expanded, sums })
     }
 }
 
@@ -159,9 +175,10 @@ impl Lookup<'_> {
         match *op {
             Op::Linear { input, weight, .. } => {
                 let (rows, width) = self.buffer(input);
+                let need = Need { sums: PANEL_SUMS, ..Need::default() };
                 match is_packed(self.weight(weight), self.precision) {
-                    true => Need { int8: rows * blocks(width), ..Need::default() },
-                    false => Need { packed: rows * blocks(width) * BLOCK, ..Need::default() },
+                    true => Need { int8: rows * blocks(width), ..need },
+                    false => Need { packed: rows * blocks(width) * BLOCK, ..need },
                 }
             }
             Op::Attention { layer, num_heads, .. } => {
@@ -173,7 +190,7 @@ impl Lookup<'_> {
             Op::MoeGateUp { input, experts, weight, .. } => self.experts(input, experts, weight),
             Op::MoeDown { input, experts, weight, .. } => {
                 let need = self.experts(input, experts, weight);
-                Need { per_thread: (need.choices * PANEL_ROWS).next_multiple_of(BLOCK), ..need }
+                Need { per_thread: (need.choices * DOWN_ROWS).next_multiple_of(BLOCK), ..need }
             }
             _ => Need::default(),
         }
@@ -183,7 +200,8 @@ impl Lookup<'_> {
     fn experts(&self, input: BufferId, experts: BufferId, weight: WeightId) -> Need {
         let ((rows, width), (choices, k)) = (self.buffer(input), self.buffer(experts));
         let spec = self.weight(weight);
-        let need = Need { choices: choices * k, experts: spec.experts, ..Need::default() };
+        let need =
+            Need { choices: choices * k, experts: spec.experts, sums: PANEL_SUMS, ..Need::default() };
         match is_packed(spec, self.precision) {
             true => {
                 Need { int8: rows * blocks(width), expanded: expanded_len(blocks(spec.in_features)), ..need }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use sostenuto_formats::codes::bf16_to_f32;
 
 use crate::kernel::matrix::Matrix;
-use crate::kernel::panel::{MOST_TOKENS, PANEL_ROWS, PANEL_SUMS, Panel, multiply};
+use crate::kernel::panel::{MOST_TOKENS, PANEL_ROWS, Panel, multiply};
 use crate::memory::Parts;
 use crate::simd::{Kernel, Simd};
 
@@ -19,8 +19,9 @@ use crate::simd::{Kernel, Simd};
 /// | `weight` | bf16, or packed int8 | `[n, k]` |
 /// | `inputs` | f32 blocks, or int8 blocks | `[rows, ⌈k/32⌉]` |
 /// | `bias` | bf16 bytes | `[n]` |
-/// | `features` | output features | within `n`, at most 64, starting at a multiple of 16 |
+/// | `features` | output features | within `n`, at most 128, starting at a multiple of 16 |
 /// | `out` | f32 | `[rows, width]` |
+/// | `sums` | scratch | see [`Panel`] |
 /// | `width`, `first` | | columns of `out`, and the one of feature 0; `first + n` at most `width` |
 ///
 /// # Numerics
@@ -47,17 +48,18 @@ pub(crate) struct Linear<'a, M: Matrix> {
     pub(crate) out: Parts<'a, f32>,
     pub(crate) width: usize,
     pub(crate) first: usize,
+    pub(crate) sums: &'a mut [f32],
 }
 
 impl<M: Matrix> Kernel for Linear<'_, M> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let (width, column) = (self.width, self.first);
         assert!(column + self.weight.rows() <= width, "columns of the output");
         let blocks = self.weight.blocks();
-        let mut sums = [0.0; PANEL_SUMS];
+        let sums = std::mem::take(&mut self.sums);
         let mut first = 0;
         for group in self.inputs.chunks(blocks * M::TOKENS) {
             let tokens = group.len() / blocks;
@@ -65,7 +67,7 @@ impl<M: Matrix> Kernel for Linear<'_, M> {
             for (row, input) in rows.iter_mut().zip(group.chunks_exact(blocks)) {
                 *row = input;
             }
-            let mut panel = Panel { inputs: &rows[..tokens], sums: &mut sums, expanded: &mut [] };
+            let mut panel = Panel { inputs: &rows[..tokens], sums, expanded: &mut [] };
             multiply(s, self.weight, self.features.clone(), &mut panel);
             for t in 0..tokens {
                 let start = (first + t) * width + column;

@@ -7,9 +7,12 @@ use std::ops::Range;
 
 use crate::kernel::linear::bf16_at;
 use crate::kernel::matrix::{Experts, Matrix};
-use crate::kernel::panel::{MOST_TOKENS, PANEL_ROWS, PANEL_SUMS, Panel, multiply};
+use crate::kernel::panel::{MOST_TOKENS, PANEL_ROWS, Panel, multiply};
 use crate::memory::Parts;
 use crate::simd::{Kernel, Simd, math};
+
+/// Most features of [`Down`]: fewer than a panel's, for products of all choices are kept.
+pub(crate) const DOWN_ROWS: usize = 64;
 
 /// A block of the activations that experts are multiplied with.
 pub(crate) type Activation<E> = <<E as Experts>::Expert as Matrix>::Activation;
@@ -65,6 +68,11 @@ impl Routing {
         }
     }
 
+    /// Number of choices.
+    pub(crate) fn num_choices(&self) -> usize {
+        self.active.last().map_or(0, |&(_, _, end)| end as usize)
+    }
+
     /// Number of experts that were chosen.
     pub(crate) fn num_active(&self) -> usize {
         self.active.len()
@@ -90,7 +98,7 @@ fn multiply_group<S: Simd, M: Matrix>(
     rows: Range<usize>,
     group: &[u32],
     (inputs, per_input): (&[M::Activation], usize),
-    (sums, expanded): (&mut [f32; PANEL_SUMS], &mut [u8]),
+    (sums, expanded): (&mut [f32], &mut [u8]),
 ) {
     let blocks = matrix.blocks();
     let mut gathered: [&[M::Activation]; MOST_TOKENS] = [&[]; MOST_TOKENS];
@@ -111,9 +119,9 @@ fn multiply_group<S: Simd, M: Matrix>(
 /// | `bias` | bf16 bytes | `[2·intermediate]` |
 /// | `inputs` | packed f32 blocks, or int8 blocks | `[rows, hidden/32]` |
 /// | `choices` | `row · k + place` | those of this expert |
-/// | `features` | | within `intermediate`, at most 32, starting at a multiple of 8 |
+/// | `features` | | within `intermediate`, at most 64, starting at a multiple of 8 |
 /// | `out` | f32 | `[rows·k, intermediate]` |
-/// | `expanded` | scratch | see [`Panel`] |
+/// | `expanded`, `sums` | scratch | see [`Panel`] |
 ///
 /// # Numerics
 /// Sums as in the crate's documentation. SwiGLU in f32 with [`math::sigmoid`].
@@ -140,6 +148,7 @@ pub(crate) struct GateUp<'a, M: Matrix> {
     pub(crate) alpha: f32,
     pub(crate) out: Parts<'a, f32>,
     pub(crate) expanded: &'a mut [u8],
+    pub(crate) sums: &'a mut [f32],
 }
 
 impl<M: Matrix> Kernel for GateUp<'_, M> {
@@ -149,11 +158,10 @@ impl<M: Matrix> Kernel for GateUp<'_, M> {
     fn run<S: Simd>(mut self, s: S) {
         let rows = 2 * self.features.start..2 * self.features.end;
         let intermediate = self.weight.rows() / 2;
-        let mut sums = [0.0; PANEL_SUMS];
-        let expanded = std::mem::take(&mut self.expanded);
+        let (expanded, sums) = (std::mem::take(&mut self.expanded), std::mem::take(&mut self.sums));
         for group in self.choices.chunks(M::TOKENS) {
             let inputs = (self.inputs, self.k);
-            multiply_group(s, self.weight, rows.clone(), group, inputs, (&mut sums, &mut *expanded));
+            multiply_group(s, self.weight, rows.clone(), group, inputs, (&mut *sums, &mut *expanded));
             for (&choice, sums) in group.iter().zip(sums.chunks_exact(PANEL_ROWS)) {
                 let start = choice as usize * intermediate;
                 // SAFETY: no other task has these columns of this choice's row.
@@ -194,7 +202,7 @@ impl<M: Matrix> GateUp<'_, M> {
 /// | `weights` | f32 | `[rows, k]` |
 /// | `features` | | within `hidden`, at most 64, starting at a multiple of 16 |
 /// | `products` | scratch | `[rows·k, 64]` |
-/// | `expanded` | scratch | see [`Panel`] |
+/// | `expanded`, `sums` | scratch | see [`Panel`] |
 /// | `out` | f32 | `[rows, hidden]` |
 ///
 /// # Numerics
@@ -222,6 +230,7 @@ pub(crate) struct Down<'a, E: Experts> {
     pub(crate) features: Range<usize>,
     pub(crate) products: &'a mut [f32],
     pub(crate) expanded: &'a mut [u8],
+    pub(crate) sums: &'a mut [f32],
     pub(crate) out: Parts<'a, f32>,
 }
 
@@ -231,16 +240,15 @@ impl<E: Experts> Kernel for Down<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (count, width) = (self.features.len(), self.weight.out_features());
-        let mut sums = [0.0; PANEL_SUMS];
         for i in 0..self.routing.num_active() {
             let (expert, choices) = self.routing.active(i);
             let matrix = self.weight.expert(expert);
             let bias = &self.bias[2 * expert * width..2 * (expert + 1) * width];
             for group in choices.chunks(E::Expert::TOKENS) {
-                let scratch = (&mut sums, &mut *self.expanded);
+                let scratch = (&mut *self.sums, &mut *self.expanded);
                 multiply_group(s, matrix, self.features.clone(), group, (self.inputs, 1), scratch);
-                for (&choice, sums) in group.iter().zip(sums.chunks_exact(PANEL_ROWS)) {
-                    let products = &mut self.products[choice as usize * PANEL_ROWS..][..count];
+                for (&choice, sums) in group.iter().zip(self.sums.chunks_exact(PANEL_ROWS)) {
+                    let products = &mut self.products[choice as usize * DOWN_ROWS..][..count];
                     for (o, (product, sum)) in products.iter_mut().zip(sums).enumerate() {
                         *product = sum + bf16_at(bias, self.features.start + o);
                     }
@@ -252,7 +260,7 @@ impl<E: Experts> Kernel for Down<'_, E> {
             // SAFETY: no other task has these columns.
             let out = unsafe { self.out.get(start + self.features.start..start + self.features.end) };
             for (e, &weight) in weights.iter().enumerate() {
-                let products = &self.products[(t * self.k + e) * PANEL_ROWS..][..count];
+                let products = &self.products[(t * self.k + e) * DOWN_ROWS..][..count];
                 for (out, product) in out.iter_mut().zip(products) {
                     *out += weight * product;
                 }

@@ -10,7 +10,7 @@ use crate::kernel::matrix::{Matrix, RowMatrix};
 use crate::simd::Simd;
 
 /// Most rows of the matrix in a panel.
-pub(crate) const PANEL_ROWS: usize = 64;
+pub(crate) const PANEL_ROWS: usize = 128;
 
 /// Most rows of activations in a panel.
 pub(crate) const MOST_TOKENS: usize = 64;
