@@ -54,7 +54,7 @@ fn draw(rows: &[Row], path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Points stand at equal distances, as their sizes grow by factors.
+/// Points stand at equal distances, as their sizes grow by factors; so do speeds.
 fn draw_chart(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     rows: &[Row],
@@ -62,15 +62,18 @@ fn draw_chart(
 ) -> Result<(), Box<dyn Error>> {
     let mut shown: Vec<(usize, &Row)> = rows.iter().filter_map(|row| Some((size(row.point)?, row))).collect();
     shown.sort_by_key(|(size, _)| *size);
-    let highest = shown.iter().flat_map(|(_, row)| [row.limit, row.ours, row.peer]).flatten();
-    let highest = highest.fold(1.0, f64::max);
+    let speeds = || shown.iter().flat_map(|(_, row)| [row.limit, row.ours, row.peer]).flatten();
+    let (lowest, highest) = (speeds().fold(f64::INFINITY, f64::min), speeds().fold(0.0, f64::max));
+    if highest == 0.0 {
+        return Ok(());
+    }
     let last = shown.len().saturating_sub(1).max(1);
     let mut chart = ChartBuilder::on(area)
         .caption(caption, ("sans-serif", 15))
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(50)
-        .build_cartesian_2d(-0.2..last as f64 + 0.2, 0.0..highest * 1.1)?;
+        .build_cartesian_2d(-0.2..last as f64 + 0.2, (lowest / 2.0..highest * 1.3).log_scale())?;
     let label = |x: &f64| match shown.get(x.round() as usize) {
         Some((size, _)) if (x - x.round()).abs() < 0.01 && *x > -0.1 => size.to_string(),
         _ => String::new(),
@@ -97,6 +100,12 @@ fn draw_chart(
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
     }
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw()?;
+    let position = SeriesLabelPosition::LowerLeft;
+    chart
+        .configure_series_labels()
+        .position(position)
+        .border_style(BLACK)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
     Ok(())
 }
