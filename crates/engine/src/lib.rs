@@ -54,8 +54,8 @@ pub use kv::{BlockCounts, BlockId, BlockPool, PrefixHash, SnapshotKind, Snapshot
 pub use limits::{
     BLOCK_SLOTS, DECODE_WORK, EngineOptions, ExecutorLimits, MAX_LOGIT_BIAS_ENTRIES, MAX_LOGIT_BIAS_VALUE,
     MAX_PENALTY, MAX_QUEUED_PROMPT_TOKENS, MAX_QUEUED_REQUESTS, MAX_REPETITION_PENALTY, MAX_STOP_TOKENS,
-    MAX_TEMPERATURE, MAX_TOP_LOGPROBS, PREFILL_BESIDE_DECODE, PRIORITIES, QUEUE_QUANTUM, RESERVE_TOKENS, SNAPSHOT_INTERVAL,
-    SchedulerLimits,
+    MAX_TEMPERATURE, MAX_TOP_LOGPROBS, PREFILL_BESIDE_DECODE, PRIORITIES, QUEUE_QUANTUM, RESERVE_TOKENS,
+    SNAPSHOT_INTERVAL, SchedulerLimits,
 };
 pub use plan::{RowOutput, SampleError, SampledToken, ScheduledSequence, StepOutput, StepPlan};
 pub use progress::StepObserver;

@@ -5,13 +5,15 @@
 //! set's type is the proof that the processor has it, and the only way to reach that code.
 //!
 //! # Numerics
-//! Sums run over the reduction dimension in 32-element blocks, in ascending order, in one vector accumulator per
-//! (row, output), whose lanes are added at the end. Tiles of several rows and outputs only interleave such chains,
+//! Sums run over the reduction dimension in 32-element blocks, in ascending order, in one accumulator per (row, output):
+//! a vector whose lanes are added at the end, or a lane where the outputs lie side by side. Tiles of several rows and outputs only interleave such chains,
 //! so a row's bits depend on its inputs and the instruction set, never on its company or the number of threads.
 //!
-//! In [`Precision::Exact`](sostenuto_ops::Precision) activations stay f32. In `Fast` those of the two expert products
-//! are rounded to int8 with one f32 scale per 32, and everything else is as in `Exact`. The KV store's type is what
-//! its spec says in either mode.
+//! In [`Precision::Exact`](sostenuto_ops::Precision) activations stay f32 and weights stay as stored. In `Fast` experts
+//! and the matrices that may be rounded are packed as they are loaded (see `kernel::packed`), the latter in 8 bits with
+//! a bf16 scale per 32, and their activations are rounded to int8 with an f32 scale per 32: products within a block are
+//! exact integers, each output has one f32 sum over its blocks in ascending order, and everything else is as in `Exact`.
+//! The KV store's type is what its spec says in either mode.
 //!
 //! # Environment
 //! `SOSTENUTO_ISA` = `scalar`, `avx2` or `avx512` forces an instruction set where [`CpuOptions::isa`] does not.

@@ -64,9 +64,10 @@ pub(crate) fn spec(reference: WeightRef, config: &ModelConfig) -> WeightSpec {
         (WeightRef::Layer(_, GateUpBias | DownBias), &[experts, width]) => {
             WeightSpec { experts, ..WeightSpec::vector(name, width) }
         }
-        (WeightRef::Unembedding | WeightRef::Layer(_, QkvWeight | OutWeight), &[out_features, in_features]) => {
-            WeightSpec::product(name, out_features, in_features)
-        }
+        (
+            WeightRef::Unembedding | WeightRef::Layer(_, QkvWeight | OutWeight),
+            &[out_features, in_features],
+        ) => WeightSpec::product(name, out_features, in_features),
         (_, &[out_features, in_features]) => WeightSpec::matrix(name, out_features, in_features),
         (_, &[experts, out_features, mx_blocks, bytes]) => WeightSpec {
             name,

@@ -13,8 +13,8 @@
 //! `u = 2^-24`. A dot product of length K with terms `w·x`: `u·(8 + √K)·Σ|w·x| + 2u·|want|`. What follows a dot
 //! product carries that bound through (see each case). RMS norm: `16u·|want|`. Exponentials: a relative `8u`, which also
 //! covers sigmoid and softmax. Attention: `(2δ + 24u)·Σ w·|v|` where δ bounds the error of a score.
-//! [`Precision::Fast`](sostenuto_ops::Precision) may round the activations of expert products to int8 per 32: that adds
-//! `Σ_blocks max|x|/254·Σ|w|`, an exact bound.
+//! [`Precision::Fast`](sostenuto_ops::Precision) may round the activations of expert products, and of matrices that may be
+//! rounded, to int8 per 32: that adds `Σ_blocks max|x|/254·Σ|w|`, an exact bound; and such a matrix likewise.
 
 mod cases;
 mod data;

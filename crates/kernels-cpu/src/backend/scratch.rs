@@ -200,8 +200,7 @@ impl Lookup<'_> {
     fn experts(&self, input: BufferId, experts: BufferId, weight: WeightId) -> Need {
         let ((rows, width), (choices, k)) = (self.buffer(input), self.buffer(experts));
         let spec = self.weight(weight);
-        let need =
-            Need { choices: choices * k, experts: spec.experts, sums: PANEL_SUMS, ..Need::default() };
+        let need = Need { choices: choices * k, experts: spec.experts, sums: PANEL_SUMS, ..Need::default() };
         match is_packed(spec, self.precision) {
             true => {
                 Need { int8: rows * blocks(width), expanded: expanded_len(blocks(spec.in_features)), ..need }

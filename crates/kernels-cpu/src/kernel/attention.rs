@@ -164,8 +164,9 @@ impl<E: Element> Kernel for Attend<'_, E> {
     fn run<S: Simd>(mut self, s: S) {
         let (heads, row) = (self.heads.len(), self.geometry.value_row);
         assert!(self.rows.len() <= MOST_ROWS, "at most {MOST_ROWS} rows");
-        let (widened, rest) = std::mem::take(&mut self.scratch)
-            .split_at_mut(TILE_GROUPS * (self.geometry.key_elements() + self.geometry.value_elements() + 2 * GROUP));
+        let (widened, rest) = std::mem::take(&mut self.scratch).split_at_mut(
+            TILE_GROUPS * (self.geometry.key_elements() + self.geometry.value_elements() + 2 * GROUP),
+        );
         let (scores, rest) = rest.split_at_mut(heads * TILE);
         let (sums, rest) = rest.split_at_mut(MOST_ROWS * heads * row);
         let states = &mut rest[..self.rows.len() * heads * STATE];
@@ -227,7 +228,8 @@ impl<E: Element> Attend<'_, E> {
     #[inline(always)]
     fn tile(&self, index: usize, span: Span) -> Tile<'_, E> {
         let (keys, values) = (self.geometry.key_elements(), self.geometry.value_elements());
-        let mut tile = Tile { keys: [&[]; TILE_GROUPS], values: [&[]; TILE_GROUPS], scales: [&[]; TILE_GROUPS] };
+        let mut tile =
+            Tile { keys: [&[]; TILE_GROUPS], values: [&[]; TILE_GROUPS], scales: [&[]; TILE_GROUPS] };
         for g in span.groups() {
             let head = self.groups.at(index * TILE_GROUPS + g) * self.geometry.kv_heads + self.kv_head;
             tile.keys[g] = &self.layer.keys[head * keys..(head + 1) * keys];
@@ -294,7 +296,13 @@ impl<E: Element> Attend<'_, E> {
         let groups = span.groups();
         let mut head = 0;
         while head < heads {
-            let size = if head + HEADS <= heads { HEADS } else if head + FEW_HEADS <= heads { FEW_HEADS } else { 1 };
+            let size = if head + HEADS <= heads {
+                HEADS
+            } else if head + FEW_HEADS <= heads {
+                FEW_HEADS
+            } else {
+                1
+            };
             let queries = &queries[head * dim..(head + size) * dim];
             let scores = &mut scores[head * TILE..(head + size) * TILE];
             match size {
@@ -328,7 +336,13 @@ impl<E: Element> Attend<'_, E> {
         let (row, heads) = (self.geometry.value_row, self.heads.len());
         let mut head = 0;
         while head < heads {
-            let size = if head + HEADS <= heads { HEADS } else if head + FEW_HEADS <= heads { FEW_HEADS } else { 1 };
+            let size = if head + HEADS <= heads {
+                HEADS
+            } else if head + FEW_HEADS <= heads {
+                FEW_HEADS
+            } else {
+                1
+            };
             let weights = &weights[head * TILE..(head + size) * TILE];
             let sums = &mut sums[head * row..(head + size) * row];
             match size {

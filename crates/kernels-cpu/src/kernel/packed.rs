@@ -484,8 +484,7 @@ unsafe fn tile<S: Simd, F: Format, const V: usize, const T: usize>(
         }
         for v in 0..V {
             // SAFETY: a block of the vector.
-            let scales =
-                unsafe { F::scales(s, vectors.scales[v].add(block * GROUP_ROWS * F::SCALE_BYTES)) };
+            let scales = unsafe { F::scales(s, vectors.scales[v].add(block * GROUP_ROWS * F::SCALE_BYTES)) };
             for t in 0..T {
                 // SAFETY: every input has `blocks` blocks.
                 let scale = s.mul(scales, s.splat(unsafe { (*inputs[t].add(block)).scale }));

@@ -171,9 +171,8 @@ mod tests {
     fn block_that_is_not_finite_stays_so() {
         let layout = Layout::new::<Int8>(1, BLOCK);
         for bad in [f32::NAN, f32::INFINITY] {
-            let row: Vec<u8> = (0..BLOCK)
-                .flat_map(|i| f32_to_bf16(if i == 5 { bad } else { 1.0 }).to_le_bytes())
-                .collect();
+            let row: Vec<u8> =
+                (0..BLOCK).flat_map(|i| f32_to_bf16(if i == 5 { bad } else { 1.0 }).to_le_bytes()).collect();
             let mut panel = vec![0; layout.bytes()];
             PackInt8 { rows: &[&row], layout: &layout, panel: &mut panel }.run(Scalar);
             assert!(bf16_to_f32(u16::from_le_bytes([panel[0], panel[1]])).is_nan());

@@ -177,7 +177,8 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn e2m1_pairs(self, pairs: Self::Bytes) -> [Self::Bytes; 2] {
-        let decoded = |shift: u32| pairs.map(|lane| lane.map(|pair| E2M1_BYTES[usize::from(pair >> shift & 15)]));
+        let decoded =
+            |shift: u32| pairs.map(|lane| lane.map(|pair| E2M1_BYTES[usize::from(pair >> shift & 15)]));
         [decoded(0), decoded(4)]
     }
 

@@ -218,7 +218,9 @@ impl Kernel for Int8Products {
     fn run<S: Simd>(self, s: S) {
         for code in 0..=255u8 {
             let bytes: [u8; 64] = std::array::from_fn(|i| code.wrapping_mul(i as u8 | 1));
-            let x: [i8; 4] = std::array::from_fn(|i| [127, -127, (i as u8 ^ code) as i8 / 2, 0][(i + usize::from(code)) % 4]);
+            let x: [i8; 4] = std::array::from_fn(|i| {
+                [127, -127, (i as u8 ^ code) as i8 / 2, 0][(i + usize::from(code)) % 4]
+            });
             let sum: i32 = x.iter().map(|&x| i32::from(x)).sum();
             // SAFETY: 64 bytes.
             let w = unsafe { s.load_bytes(bytes.as_ptr()) };
@@ -226,7 +228,8 @@ impl Kernel for Int8Products {
             for (half, codes) in [low, high].into_iter().enumerate() {
                 let got = lanes(s, s.to_f32(s.dot_e2m1(s.splat_int(-12 * sum), codes, x)));
                 for (lane, bytes) in bytes.as_chunks::<4>().0.iter().take(S::LANES).enumerate() {
-                    let product = |(&byte, &x): (&u8, &i8)| 2.0 * e2m1_to_f32(byte >> (4 * half) & 15) * f32::from(x);
+                    let product =
+                        |(&byte, &x): (&u8, &i8)| 2.0 * e2m1_to_f32(byte >> (4 * half) & 15) * f32::from(x);
                     assert_eq!(got[lane], bytes.iter().zip(&x).map(product).sum::<f32>());
                 }
             }
