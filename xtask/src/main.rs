@@ -1,5 +1,6 @@
 //! Build and test tasks of the project. `cargo xtask help` lists them.
 
+mod arm;
 mod clients;
 mod layers;
 mod mutants;
