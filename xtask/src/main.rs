@@ -2,6 +2,7 @@
 
 mod arm;
 mod clients;
+mod instructions;
 mod layers;
 mod mutants;
 mod sim;
@@ -31,6 +32,8 @@ enum Task {
     Tidy,
     /// Prints the layer table of ARCHITECTURE.md.
     Layers,
+    /// Counts the instructions of the main CPU kernels under valgrind and compares them with a table.
+    Instructions(instructions::Instructions),
     /// Runs simulated engines: seeded users and faults, every invariant checked after every step.
     Sim(sim::Sim),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Test { only } => steps::run_all(only.as_deref()),
         Task::Tidy => tidy::check(),
+        Task::Instructions(options) => instructions::run(&options),
         Task::Sim(sim) => sim::run(&sim),
         Task::Layers => {
             print!("{}", layers::markdown());
