@@ -1,7 +1,9 @@
 //! Build and test tasks of the project. `cargo xtask help` lists them.
 
+mod arm;
 mod bench;
 mod clients;
+mod instructions;
 mod layers;
 mod mutants;
 mod sim;
@@ -34,6 +36,8 @@ enum Task {
     Bench(bench::Bench),
     /// Prints the layer table of ARCHITECTURE.md.
     Layers,
+    /// Counts the instructions of the main CPU kernels under valgrind and compares them with a table.
+    Instructions(instructions::Instructions),
     /// Runs simulated engines: seeded users and faults, every invariant checked after every step.
     Sim(sim::Sim),
 }
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test { only } => steps::run_all(only.as_deref()),
         Task::Tidy => tidy::check(),
         Task::Bench(bench) => bench::run_bench(&bench),
+        Task::Instructions(options) => instructions::run(&options),
         Task::Sim(sim) => sim::run(&sim),
         Task::Layers => {
             print!("{}", layers::markdown());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{clients, tidy};
+use crate::{arm, clients, instructions, tidy};
 
 /// A named step.
 type Step = (&'static str, fn() -> Result<(), String>);
@@ -14,6 +14,8 @@ const STEPS: &[Step] = &[
     ("tidy", tidy::check),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("unit and integration tests", || cargo(&["test", "--workspace"])),
+    ("kernels on emulated ARM", arm::test),
+    ("instructions of kernels", instructions::check),
     ("documentation", documentation),
     ("licences and sources", deny),
     ("release build", || cargo(&["build", "--release"])),

@@ -2,23 +2,29 @@
 
 use std::ffi::OsStr;
 
+#[cfg(target_arch = "x86_64")]
 use crate::simd::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
 use crate::simd::avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::neon::Neon;
 use crate::simd::scalar::Scalar;
 use crate::simd::{Kernel, Simd};
 
 /// Environment variable that forces an instruction set.
 pub const ISA_VARIABLE: &str = "SOSTENUTO_ISA";
 
-/// An instruction set that kernels exist for, from least to most.
+/// An instruction set that kernels exist for; those of one architecture from least to most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// Plain code that any processor runs.
     Scalar,
-    /// AVX2, FMA and F16C: 8 f32 lanes.
+    /// x86-64 with AVX2 and FMA: 8 f32 lanes.
     Avx2,
-    /// AVX-512 F, BW, VL and DQ: 16 f32 lanes.
+    /// x86-64 with AVX-512 F, BW, VL and DQ: 16 f32 lanes.
     Avx512,
+    /// 64-bit ARM with NEON: 8 f32 lanes.
+    Neon,
 }
 
 /// Why a CPU backend could not be made.
@@ -33,7 +39,7 @@ pub enum CpuError {
         best: &'static str,
     },
     /// The environment variable holds something else.
-    #[error("{ISA_VARIABLE} is {got:?}, expected scalar, avx2 or avx512")]
+    #[error("{ISA_VARIABLE} is {got:?}, expected scalar, avx2, avx512 or neon")]
     IsaUnknown {
         /// Its value.
         got: String,
@@ -57,8 +63,8 @@ pub enum CpuError {
 }
 
 impl Isa {
-    /// All of them, from least to most.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    /// All of them, on every architecture: what a processor lacks is there to be refused by its name.
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
 
     /// Name in messages, kernel names and [`ISA_VARIABLE`].
     pub fn name(self) -> &'static str {
@@ -66,6 +72,7 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 
@@ -98,9 +105,14 @@ impl Isa {
 pub(crate) enum Witness {
     Scalar(Scalar),
     /// The second is for int8 products.
+    #[cfg(target_arch = "x86_64")]
     Avx2(Avx2<false>, Option<Avx2<true>>),
     /// The second is for int8 products.
+    #[cfg(target_arch = "x86_64")]
     Avx512(Avx512<false>, Option<Avx512<true>>),
+    /// The second is for int8 products.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon<false>, Option<Neon<true>>),
 }
 
 impl Witness {
@@ -108,22 +120,40 @@ impl Witness {
     pub(crate) fn new(isa: Isa) -> Option<Self> {
         match isa {
             Isa::Scalar => Some(Self::Scalar(Scalar)),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().map(|simd| Self::Avx2(simd, Avx2::detect())),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Avx512::detect().map(|simd| Self::Avx512(simd, Avx512::detect())),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Neon::detect().map(|simd| Self::Neon(simd, Neon::detect())),
+            // Those of other architectures.
+            _ => None,
         }
     }
 
     pub(crate) fn isa(self) -> Isa {
         match self {
             Self::Scalar(_) => Isa::Scalar,
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2(..) => Isa::Avx2,
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(..) => Isa::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(..) => Isa::Neon,
         }
     }
 
     /// Whether int8 products take one instruction.
-    pub(crate) fn has_vnni(self) -> bool {
-        matches!(self, Self::Avx2(_, Some(_)) | Self::Avx512(_, Some(_)))
+    pub(crate) fn has_int8_dot(self) -> bool {
+        match self {
+            Self::Scalar(_) => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_, int8) => int8.is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_, int8) => int8.is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_, int8) => int8.is_some(),
+        }
     }
 
     /// Runs a kernel with this instruction set.
@@ -131,8 +161,12 @@ impl Witness {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             Self::Scalar(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd, _) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd, _) => simd.vectorize(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd, _) => simd.vectorize(kernel),
         }
     }
 
@@ -140,8 +174,12 @@ impl Witness {
     #[inline]
     pub(crate) fn run_int8<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2(_, Some(simd)) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(_, Some(simd)) => simd.vectorize(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_, Some(simd)) => simd.vectorize(kernel),
             _ => self.run(kernel),
         }
     }

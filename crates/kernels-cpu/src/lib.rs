@@ -16,10 +16,7 @@
 //! The KV store's type is what its spec says in either mode.
 //!
 //! # Environment
-//! `SOSTENUTO_ISA` = `scalar`, `avx2` or `avx512` forces an instruction set where [`CpuOptions::isa`] does not.
-
-#[cfg(not(target_arch = "x86_64"))]
-compile_error!("the CPU kernels are written for x86-64 only");
+//! `SOSTENUTO_ISA` = `scalar`, `avx2`, `avx512` or `neon` forces an instruction set where [`CpuOptions::isa`] does not.
 
 mod backend;
 mod isa;

@@ -4,7 +4,9 @@
 // Intrinsics, behind runtime detection.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+#[cfg(target_arch = "x86_64")]
 use std::hint::black_box;
 
 /// Independent chains of products: enough to hide the latency of one, and few enough that AVX2's sixteen registers hold them
@@ -12,6 +14,7 @@ use std::hint::black_box;
 const CHAINS: usize = 12;
 
 /// How far ahead of its reads [`stream_sum`] asks for memory, in words: two pages.
+#[cfg(target_arch = "x86_64")]
 const AHEAD_WORDS: usize = 1024;
 /// Words of a cache line.
 const LINE_WORDS: usize = 8;
@@ -22,8 +25,11 @@ pub fn stream_sum(words: &[u64]) -> u64 {
     let mut sums = [0u64; LINE_WORDS];
     let (lines, rest) = words.as_chunks::<LINE_WORDS>();
     for line in lines {
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: prefetches read nothing, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(AHEAD_WORDS).cast()) };
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(AHEAD_WORDS).cast())
+        };
         for (sum, word) in sums.iter_mut().zip(line) {
             *sum = sum.wrapping_add(*word);
         }
@@ -44,34 +50,47 @@ pub enum Product {
 /// [`crate::ISA_VARIABLE`] says, and returns how many operations these were; a multiplication and its addition are two.
 /// `None` where the processor has no such instruction.
 pub fn spin_products(product: Product, rounds: u64) -> Option<u64> {
+    let lanes = spin(product, rounds)?;
+    Some(rounds * CHAINS as u64 * lanes * 2)
+}
+
+/// Products that one instruction makes; other processors than x86-64 are not measured.
+#[cfg(not(target_arch = "x86_64"))]
+fn spin(_: Product, _: u64) -> Option<u64> {
+    None
+}
+
+/// Runs the rounds; products that one instruction makes.
+#[cfg(target_arch = "x86_64")]
+fn spin(product: Product, rounds: u64) -> Option<u64> {
     let has_512 = is_x86_feature_detected!("avx512f");
-    let lanes = match product {
+    match product {
         Product::Int8 if has_512 && is_x86_feature_detected!("avx512vnni") => {
             // SAFETY: detected.
             unsafe { int8_avx512(rounds) };
-            64
+            Some(64)
         }
         Product::Int8 if is_x86_feature_detected!("avxvnni") => {
             // SAFETY: detected.
             unsafe { int8_avx_vnni(rounds) };
-            32
+            Some(32)
         }
-        Product::Int8 => return None,
+        Product::Int8 => None,
         Product::F32 if has_512 => {
             // SAFETY: detected.
             unsafe { f32_avx512(rounds) };
-            16
+            Some(16)
         }
         Product::F32 if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx") => {
             // SAFETY: detected.
             unsafe { f32_fma(rounds) };
-            8
+            Some(8)
         }
-        Product::F32 => return None,
-    };
-    Some(rounds * CHAINS as u64 * lanes * 2)
+        Product::F32 => None,
+    }
 }
 
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn int8_avx512(rounds: u64) {
     let (a, b) = (black_box(_mm512_set1_epi8(1)), black_box(_mm512_set1_epi8(2)));
@@ -84,6 +103,7 @@ fn int8_avx512(rounds: u64) {
     black_box(sums);
 }
 
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,avxvnni")]
 fn int8_avx_vnni(rounds: u64) {
     let (a, b) = (black_box(_mm256_set1_epi8(1)), black_box(_mm256_set1_epi8(2)));
@@ -96,6 +116,7 @@ fn int8_avx_vnni(rounds: u64) {
     black_box(sums);
 }
 
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn f32_avx512(rounds: u64) {
     let (a, b) = (black_box(_mm512_set1_ps(0.5)), black_box(_mm512_set1_ps(0.25)));
@@ -108,6 +129,7 @@ fn f32_avx512(rounds: u64) {
     black_box(sums);
 }
 
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx,fma")]
 fn f32_fma(rounds: u64) {
     let (a, b) = (black_box(_mm256_set1_ps(0.5)), black_box(_mm256_set1_ps(0.25)));

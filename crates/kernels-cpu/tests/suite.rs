@@ -42,6 +42,11 @@ fn avx512_kernels_pass_the_suite_with_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
+fn neon_kernels_pass_the_suite_with_the_same_bits_on_any_number_of_threads() {
+    check(Isa::Neon, Precision::Exact);
+}
+
+#[test]
 fn scalar_kernels_pass_the_suite_in_fast_mode() {
     check(Isa::Scalar, Precision::Fast);
 }
@@ -54,4 +59,9 @@ fn avx2_kernels_pass_the_suite_in_fast_mode() {
 #[test]
 fn avx512_kernels_pass_the_suite_in_fast_mode() {
     check(Isa::Avx512, Precision::Fast);
+}
+
+#[test]
+fn neon_kernels_pass_the_suite_in_fast_mode() {
+    check(Isa::Neon, Precision::Fast);
 }

@@ -37,11 +37,14 @@ macro_rules! kernels {
     ($isa:literal, vnni) => {
         kernels!($isa, "i8_mf4w_moe_gate_up_swiglu_vnni", "i8_mf4w_moe_down_vnni")
     };
+    ($isa:literal, dotprod) => {
+        kernels!($isa, "i8_mf4w_moe_gate_up_swiglu_dotprod", "i8_mf4w_moe_down_dotprod")
+    };
 }
 
 /// The kernel of each op.
 pub(super) fn kernels(witness: Witness, precision: Precision) -> Vec<KernelChoice> {
-    match (witness.isa(), precision, witness.has_vnni()) {
+    match (witness.isa(), precision, witness.has_int8_dot()) {
         (Isa::Scalar, Precision::Exact, _) => kernels!("scalar", exact),
         (Isa::Scalar, Precision::Fast, _) => kernels!("scalar", int8),
         (Isa::Avx2, Precision::Exact, _) => kernels!("avx2", exact),
@@ -50,5 +53,8 @@ pub(super) fn kernels(witness: Witness, precision: Precision) -> Vec<KernelChoic
         (Isa::Avx512, Precision::Exact, _) => kernels!("avx512", exact),
         (Isa::Avx512, Precision::Fast, false) => kernels!("avx512", int8),
         (Isa::Avx512, Precision::Fast, true) => kernels!("avx512", vnni),
+        (Isa::Neon, Precision::Exact, _) => kernels!("neon", exact),
+        (Isa::Neon, Precision::Fast, false) => kernels!("neon", int8),
+        (Isa::Neon, Precision::Fast, true) => kernels!("neon", dotprod),
     }
 }

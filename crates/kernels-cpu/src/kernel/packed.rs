@@ -431,6 +431,8 @@ unsafe fn tiles<S: Simd, F: Format, const V: usize>(
 ///
 /// # Safety
 /// As for [`tiles`].
+// Counted loops over small arrays stay in registers.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn tile<S: Simd, F: Format, const V: usize, const T: usize>(
     s: S,

@@ -3,7 +3,6 @@
 // Blocks are read without bounds checks in the innermost loops.
 #![allow(unsafe_code)]
 
-use std::arch::asm;
 use std::ops::Range;
 
 use crate::kernel::matrix::{Matrix, RowMatrix};
@@ -167,6 +166,7 @@ fn tile<S: Simd, M: RowMatrix, const R: usize, const T: usize>(
 
 /// The same reference, of which the compiler knows nothing: it would else load the activations once for all rows of a
 /// tile, keep the decoded weights of all rows until then, and run out of registers.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 // The assembly has no instruction, so it touches no memory.
 #[allow(clippy::pointers_in_nomem_asm_block)]
@@ -174,7 +174,14 @@ fn opaque<X>(x: &X) -> &X {
     let mut pointer: *const X = x;
     // SAFETY: no instruction; the pointer stays what it is.
     unsafe {
-        asm!("/* {0} */", inout(reg) pointer, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("/* {0} */", inout(reg) pointer, options(nomem, nostack, preserves_flags));
         &*pointer
     }
+}
+
+/// The same reference. Plain code has no vectors to keep in registers.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[inline(always)]
+fn opaque<X>(x: &X) -> &X {
+    x
 }

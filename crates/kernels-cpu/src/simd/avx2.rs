@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, E8M0, Kernel, Simd, int8};
+use super::{BLOCK, E2M1_HIGH, E2M1_LOW, E8M0, Kernel, Simd, int8};
 
 /// Proof that the processor has AVX2 and FMA; and AVX-VNNI, where `VNNI`.
 #[derive(Clone, Copy, Debug)]
@@ -40,12 +40,6 @@ fn vectorized<K: Kernel>(simd: Avx2<false>, kernel: K) -> K::Output {
 fn vectorized_vnni<K: Kernel>(simd: Avx2<true>, kernel: K) -> K::Output {
     kernel.run(simd)
 }
-
-/// The high and the low byte of each E2M1 code as bf16.
-const E2M1_HIGH: [u8; 16] =
-    [0x00, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40, 0x80, 0xbf, 0xbf, 0xbf, 0xc0, 0xc0, 0xc0, 0xc0];
-const E2M1_LOW: [u8; 16] =
-    [0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0, 0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0];
 
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const LANES: usize = 8;

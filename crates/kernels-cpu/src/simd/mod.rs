@@ -3,10 +3,14 @@
 // Bytes are loaded from and stored to addresses that the callers vouch for.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod int8;
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod scalar;
 
 /// Elements of a block: of an MX block, and of the steps in which every dot product goes.
@@ -176,6 +180,16 @@ pub(crate) static E8M0: [f32; 256] = {
     }
     table
 };
+
+/// The high byte of each E2M1 code as bf16.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const E2M1_HIGH: [u8; 16] =
+    [0x00, 0x3f, 0x3f, 0x3f, 0x40, 0x40, 0x40, 0x40, 0x80, 0xbf, 0xbf, 0xbf, 0xc0, 0xc0, 0xc0, 0xc0];
+
+/// The low byte.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const E2M1_LOW: [u8; 16] =
+    [0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0, 0x00, 0x00, 0x80, 0xc0, 0x00, 0x40, 0x80, 0xc0];
 
 #[cfg(test)]
 mod tests;
