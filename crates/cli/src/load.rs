@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sostenuto_formats::{Checkpoint, CheckpointError, Loading, ModelConfig};
-use sostenuto_model::{MemoryPlan, Model, ModelLimits, Purpose};
+use sostenuto_model::{MemoryPlan, Model, ModelLimits, WeightLoading, kept_weight_bytes};
 use sostenuto_ops::Backend;
 use sostenuto_tokenizer::{Tokenizer, TokenizerError};
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ pub(crate) struct Source {
 
 /// A model that is in memory, as far as it was planned.
 pub(crate) struct Loaded {
-    /// The weights.
+    /// Where the weights came from; of them it holds none but those that the device uses where a mapping has them.
     pub(crate) checkpoint: Checkpoint,
     /// The model on its device.
     pub(crate) model: Model,
@@ -50,7 +50,7 @@ impl Source {
         })
     }
 
-    /// The weights will be read, so that the folder they were unpacked to need not stay.
+    /// The weights will be read, so that the folder they were unpacked to need not stay once they are.
     fn find_demo() -> Result<Source, CliError> {
         let folder = demo::unpack()?;
         Ok(Source {
@@ -82,21 +82,22 @@ impl Source {
             self.check_fit(args, limits, &*backend, &plan)?;
         }
         let checkpoint = self.open_weights(self.loading)?;
-        if !args.allow_overcommit {
-            let bar = output::byte_progress_bar();
-            checkpoint.make_resident(&mut |done, total| {
-                bar.set_length(total);
-                bar.set_position(done);
-            });
-            bar.finish_and_clear();
-        }
-        let model = Model::load(&checkpoint, backend, limits)?;
-        Ok(Loaded { checkpoint, model, plan })
+        let let_go = checkpoint.total_bytes() - kept_weight_bytes(&self.config, &*backend) as u64;
+        let bar = output::byte_progress_bar(checkpoint.total_bytes());
+        let mut loading = WeightLoading {
+            make_resident: !args.allow_overcommit,
+            drop_cached: memory::available_to_this_process()
+                .is_some_and(|available| available.bytes < plan.total_bytes() as u64 + let_go),
+            on_progress: &mut |done| bar.set_position(done),
+        };
+        let model = Model::load_with(&checkpoint, backend, limits, &mut loading);
+        bar.finish_and_clear();
+        Ok(Loaded { checkpoint, model: model?, plan })
     }
 
-    /// Opens the weights and checks them against the configuration.
+    /// Opens the weights and checks their headers against the configuration.
     pub(crate) fn open_weights(&self, loading: Loading) -> Result<Checkpoint, CliError> {
-        let opened = Checkpoint::open(&self.folder, loading);
+        let opened = Checkpoint::open_unread(&self.folder, loading);
         opened.map_err(|error| if self.is_demo { broken_demo(error) } else { error.into() })
     }
 
@@ -108,9 +109,9 @@ impl Source {
         plan: &MemoryPlan,
     ) -> Result<(), CliError> {
         let Some(mut available) = memory::available_to_this_process() else { return Ok(()) };
-        // Weights in a memory file system are in memory, and the plan counts them.
+        // Weights in a memory file system are in memory, and the plan counts those that are used where they lie.
         if self.loading != Loading::Read && memory::lies_in_memory(&self.folder) {
-            available.bytes += plan.bytes(Purpose::Weights) as u64;
+            available.bytes += kept_weight_bytes(&self.config, backend) as u64;
         }
         let total = |limits: &ModelLimits| {
             let plan = memory::plan(&self.config, limits, backend, args.processes);

@@ -94,8 +94,8 @@ fn colour_wanted() -> bool {
 }
 
 /// A bar of bytes on standard error where that is a terminal.
-pub(crate) fn byte_progress_bar() -> ProgressBar {
-    progress_bar(0, "{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}")
+pub(crate) fn byte_progress_bar(length: u64) -> ProgressBar {
+    progress_bar(length, "{bar:40} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}")
 }
 
 /// A bar in the form of `template` on standard error where that is a terminal.

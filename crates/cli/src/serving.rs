@@ -94,7 +94,7 @@ impl Description {
             model: ServedModel {
                 name: name.unwrap_or(&source.name).to_owned(),
                 aliases: aliases.to_vec(),
-                system_fingerprint: fingerprint(checkpoint, &backend, args),
+                system_fingerprint: fingerprint(checkpoint, &backend, args)?,
             },
         })
     }
@@ -169,15 +169,15 @@ impl Facts {
 }
 
 /// Names weights and backend: configuration, the ends of every tensor, kernels, mode, KV type and version.
-fn fingerprint(checkpoint: &Checkpoint, backend: &BackendInfo, args: &ModelArgs) -> String {
+fn fingerprint(checkpoint: &Checkpoint, backend: &BackendInfo, args: &ModelArgs) -> Result<String, CliError> {
     const END_BYTES: usize = 64;
     let mut hash = Fnv64::new();
     hash.update(checkpoint.config().to_json().as_bytes());
-    for tensor in checkpoint.tensors() {
-        let end = tensor.bytes.len().min(END_BYTES);
-        hash.update(tensor.name.as_bytes());
-        hash.update(&tensor.bytes[..end]);
-        hash.update(&tensor.bytes[tensor.bytes.len() - end..]);
+    for info in checkpoint.tensor_infos() {
+        hash.update(info.name.as_bytes());
+        for end in checkpoint.tensor_ends(&info.name, END_BYTES)? {
+            hash.update(&end);
+        }
     }
     for choice in &backend.kernels {
         hash.update(choice.kernel.as_bytes());
@@ -185,5 +185,5 @@ fn fingerprint(checkpoint: &Checkpoint, backend: &BackendInfo, args: &ModelArgs)
     hash.update(args.mode.name().as_bytes());
     hash.update(args.kv_dtype().name().as_bytes());
     hash.update(env!("CARGO_PKG_VERSION").as_bytes());
-    format!("fp_{}", hash.hex())
+    Ok(format!("fp_{}", hash.hex()))
 }

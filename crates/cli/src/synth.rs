@@ -74,7 +74,7 @@ pub(crate) struct SynthArgs {
 pub(crate) fn run(args: &SynthArgs) -> Result<(), CliError> {
     let config = args.config();
     config.validate()?;
-    let bar = output::byte_progress_bar();
+    let bar = output::byte_progress_bar(0);
     let written = write_synthetic(&args.out, &config, args.seed, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);

@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use crate::mapping::map_file;
+use crate::file_io::read_exact_at;
+use crate::mapping;
 
-/// Alignment in bytes of the start of a heap buffer made by [`SharedBytes::read_file`]'s data section.
-const HEAP_ALIGNMENT_BYTES: usize = 64;
+/// Bytes of a mapping that are brought into memory between two calls of a progress function.
+const RESIDENT_PART_BYTES: usize = 64 << 20;
 
 /// How to bring a checkpoint's files into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -18,7 +19,9 @@ pub enum Loading {
     /// opened; a file truncated *while* mapped ends the process with SIGBUS when the lost part is touched. Where files
     /// may change underneath (network shares, updates in place), use [`Loading::Read`].
     Mmap,
-    /// Read each file once into memory that belongs to this process; later changes of the file have no effect.
+    /// Keep the files open and read each tensor, when it is asked for, into memory that belongs to this process and goes
+    /// back to the system with the tensor's last [`SharedBytes`]. What happens to a file after its tensors were read has
+    /// no effect; a file that gets shorter before gives an error.
     Read,
     /// [`Loading::Mmap`], and [`Loading::Read`] where the file system cannot map.
     #[default]
@@ -30,7 +33,7 @@ pub enum Loading {
 pub enum LoadedAs {
     /// Mapped: pages come from the file as they are touched.
     Mapped,
-    /// Read once into memory of this process.
+    /// Read into memory of this process, tensor by tensor.
     Read,
 }
 
@@ -43,7 +46,7 @@ impl fmt::Display for LoadedAs {
     }
 }
 
-/// A range of bytes in a mapping or heap buffer that all its clones own together; `Send + Sync`, cloning counts a
+/// A range of bytes in a mapping or buffer that all its clones own together; `Send + Sync`, cloning counts a
 /// reference. A backend may keep a clone and read weights in place for as long as it likes.
 #[derive(Clone)]
 pub struct SharedBytes {
@@ -53,6 +56,8 @@ pub struct SharedBytes {
 
 enum Owner {
     Mapping(memmap2::Mmap),
+    /// Pages of no file: they go back to the system with their owner, which a heap's need not.
+    Pages(memmap2::MmapMut),
     Heap(Vec<u8>),
 }
 
@@ -76,7 +81,36 @@ impl SharedBytes {
     pub fn loaded_as(&self) -> LoadedAs {
         match *self.owner {
             Owner::Mapping(_) => LoadedAs::Mapped,
-            Owner::Heap(_) => LoadedAs::Read,
+            Owner::Pages(_) | Owner::Heap(_) => LoadedAs::Read,
+        }
+    }
+
+    /// Brings the pages of a mapping that hold these bytes into memory, as far as the operating system keeps them there:
+    /// who reads them then waits for no disk. Calls `on_progress` with the length of each part when it is done, which is
+    /// at once where the bytes are this process's own.
+    pub fn make_resident(&self, on_progress: &mut dyn FnMut(usize)) {
+        let Owner::Mapping(mapping) = &*self.owner else { return on_progress(self.range.len()) };
+        for start in self.range.clone().step_by(RESIDENT_PART_BYTES) {
+            let part = start..self.range.end.min(start + RESIDENT_PART_BYTES);
+            mapping::make_resident(mapping, part.clone());
+            on_progress(part.len());
+        }
+    }
+
+    /// Says that the bytes of a mapping will be read once, from front to back, and then let go: reading makes the
+    /// operating system keep them no longer than others. Changes nothing for bytes of this process.
+    pub fn will_be_read_once(&self) {
+        if let Owner::Mapping(mapping) = &*self.owner {
+            mapping::will_be_read_once(mapping, self.range.clone());
+        }
+    }
+
+    /// Lets the pages of a mapping that these bytes touch go out of this process's memory. The operating system may keep
+    /// them cached, and who reads the bytes, or others in the same pages, gets them back from the file. Changes nothing
+    /// for bytes of this process, which are freed when the last owner lets go.
+    pub fn release(&self) {
+        if let Owner::Mapping(mapping) = &*self.owner {
+            mapping::release(mapping, self.range.clone());
         }
     }
 
@@ -85,29 +119,23 @@ impl SharedBytes {
     /// # Errors
     /// What the operating system says.
     pub fn map_file(file: &File) -> io::Result<SharedBytes> {
-        let mapping = map_file(file)?;
+        let mapping = mapping::map_file(file)?;
         let range = 0..mapping.len();
         Ok(SharedBytes { owner: Arc::new(Owner::Mapping(mapping)), range })
     }
 
-    /// Reads `file_len` bytes of `file` into memory, so that the byte at `aligned_offset` lies on a 64-byte boundary.
+    /// Reads `len` bytes of `file` from `offset` on into memory of its own, which starts on a page.
     ///
     /// # Errors
     /// What the operating system says; [`io::ErrorKind::UnexpectedEof`] if the file is shorter;
-    /// [`io::ErrorKind::OutOfMemory`] if there is no such buffer to be had.
-    pub fn read_file(file: &mut File, file_len: u64, aligned_offset: usize) -> io::Result<SharedBytes> {
-        let len = usize::try_from(file_len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        let capacity = len.checked_add(HEAP_ALIGNMENT_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(capacity).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        let misaligned = (buffer.as_ptr() as usize).wrapping_add(aligned_offset) % HEAP_ALIGNMENT_BYTES;
-        let padding = (HEAP_ALIGNMENT_BYTES - misaligned) % HEAP_ALIGNMENT_BYTES;
-        buffer.resize(padding, 0);
-        let read = file.take(file_len).read_to_end(&mut buffer)?;
-        if read != len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+    /// [`io::ErrorKind::OutOfMemory`] if there is no such memory to be had.
+    pub fn read_at(file: &File, offset: u64, len: usize) -> io::Result<SharedBytes> {
+        if len == 0 {
+            return Ok(SharedBytes::from_vec(Vec::new()));
         }
-        Ok(SharedBytes { owner: Arc::new(Owner::Heap(buffer)), range: padding..padding + len })
+        let mut pages = mapping::pages(len)?;
+        read_exact_at(file, &mut pages, offset)?;
+        Ok(SharedBytes { owner: Arc::new(Owner::Pages(pages)), range: 0..len })
     }
 }
 
@@ -118,6 +146,7 @@ impl Deref for SharedBytes {
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &*self.owner {
             Owner::Mapping(mapping) => mapping,
+            Owner::Pages(pages) => pages,
             Owner::Heap(buffer) => buffer,
         };
         &all[self.range.clone()]

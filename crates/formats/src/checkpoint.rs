@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::bytes::{LoadedAs, Loading};
 use crate::codes::E8M0_NAN;
 use crate::config::ModelConfig;
-use crate::safetensors::{Header, SafetensorsFile, UnloadedFile};
+use crate::safetensors::{Header, SafetensorsFile, TensorInfo, UnloadedFile};
 use crate::tensor::TensorView;
-use crate::weights::{LayerWeight, Layout, TensorSpec, WeightRef, expected_tensors};
+use crate::weights::{Layout, TensorSpec, WeightRef, expected_tensors};
 
 pub use error::CheckpointError;
 pub use index::{IndexError, MAX_INDEX_BYTES, ShardIndex};
@@ -20,7 +20,8 @@ pub use index::{IndexError, MAX_INDEX_BYTES, ShardIndex};
 use locate::{Located, locate};
 
 /// A complete gpt-oss checkpoint: exactly the tensors that its configuration calls for, each of the right type and
-/// shape, no E8M0 scale a NaN.
+/// shape. It holds the files open, and their mappings where they are mapped; tensors that are read belong to who asks for
+/// them.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
@@ -65,11 +66,22 @@ impl Checkpoint {
     /// # Errors
     /// The first violation, with the file or tensor, what was expected and what was found.
     pub fn open(folder: &Path, loading: Loading) -> Result<Checkpoint, CheckpointError> {
+        let checkpoint = Self::open_unread(folder, loading)?;
+        for weight in WeightRef::all(&checkpoint.config).filter(|weight| weight.is_scales()) {
+            checkpoint.weight(weight)?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// As [`Checkpoint::open`], for who will load every weight in any case: the scales are looked at only by
+    /// [`Checkpoint::weight`], so that nothing is read twice.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::open`], except for what only the weights' bytes show.
+    pub fn open_unread(folder: &Path, loading: Loading) -> Result<Checkpoint, CheckpointError> {
         let Checked { folder, config, layout, files, file_of } = Checked::open(folder)?;
         let files = files.into_iter().map(|file| file.load(loading)).collect::<Result<_, _>>()?;
-        let checkpoint = Checkpoint { folder, config, layout, files, file_of };
-        checkpoint.check_scales()?;
-        Ok(checkpoint)
+        Ok(Checkpoint { folder, config, layout, files, file_of })
     }
 
     /// Checks the checkpoint in `folder` as [`Checkpoint::open`] does before it loads any weight, and gives its
@@ -88,20 +100,6 @@ impl Checkpoint {
     /// [`CheckpointError`] where there is none, or where it is not one of a gpt-oss model.
     pub fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
         locate::locate_config(folder)?.read()
-    }
-
-    /// Brings every page of mapped files into memory, as far as the operating system keeps them there: a first answer
-    /// then waits for no disk. Calls `on_progress` with the bytes done and all bytes, a few hundred times. Files that were
-    /// read are in memory already.
-    pub fn make_resident(&self, on_progress: &mut dyn FnMut(u64, u64)) {
-        let total = self.files.iter().map(SafetensorsFile::len_bytes).sum();
-        let mut done = 0;
-        for file in &self.files {
-            file.touch(&mut |bytes| {
-                done += bytes;
-                on_progress(done, total);
-            });
-        }
     }
 
     /// The folder that holds the weights.
@@ -124,7 +122,7 @@ impl Checkpoint {
         &self.files
     }
 
-    /// How the files came into memory; [`LoadedAs::Read`] as soon as one of them was read.
+    /// How tensors come into memory; [`LoadedAs::Read`] as soon as those of one file are read.
     pub fn loaded_as(&self) -> LoadedAs {
         self.files.iter().map(SafetensorsFile::loaded_as).max().unwrap_or(LoadedAs::Mapped)
     }
@@ -132,57 +130,120 @@ impl Checkpoint {
     /// The tensor that the files call `name`.
     ///
     /// # Errors
-    /// [`CheckpointError::UnknownTensor`] if there is none.
+    /// [`CheckpointError::UnknownTensor`] if there is none; [`CheckpointError::Io`] where it can't be read.
     pub fn tensor(&self, name: &str) -> Result<TensorView, CheckpointError> {
         let file = self.file_of.get(name).map(|index| &self.files[*index]);
-        file.and_then(|file| file.tensor(name)).ok_or_else(|| CheckpointError::UnknownTensor {
-            name: name.to_owned(),
-            layout: self.layout,
-            count: self.file_of.len(),
-        })
+        file.and_then(|file| file.tensor(name)).unwrap_or_else(|| Err(self.unknown(name)))
+    }
+
+    /// A copy of the first and the last `len` bytes of the tensor that the files call `name`; all of its bytes twice
+    /// where it has no more. Brings no page of a mapping into this process's memory.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::tensor`].
+    pub fn tensor_ends(&self, name: &str, len: usize) -> Result<[Vec<u8>; 2], CheckpointError> {
+        let file = self.file_of.get(name).map(|index| &self.files[*index]);
+        let (file, info) =
+            file.and_then(|file| Some((file, file.header().get(name)?))).ok_or_else(|| self.unknown(name))?;
+        let (size, len) = (info.size_bytes(), len.min(info.size_bytes()));
+        let part = |range| file.tensor_part(name, range).unwrap_or_else(|| Err(self.unknown(name)));
+        Ok([part(0..len)?, part(size - len..size)?])
     }
 
     /// All tensors, sorted by name.
-    pub fn tensors(&self) -> impl Iterator<Item = TensorView> + '_ {
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] where one can't be read.
+    pub fn tensors(&self) -> impl Iterator<Item = Result<TensorView, CheckpointError>> + '_ {
         self.file_of.iter().filter_map(|(name, file)| self.files[*file].tensor(name))
     }
 
+    /// What the headers say of all tensors, sorted by name.
+    pub fn tensor_infos(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.file_of.iter().filter_map(|(name, file)| self.files[*file].header().get(name))
+    }
+
     /// The tensors that hold `weight`, to be stacked along the first dimension in this order: query, key and value
-    /// pieces for the QKV weights of Hugging Face's layout, otherwise one tensor.
+    /// pieces for the QKV weights of Hugging Face's layout, otherwise one tensor. Of E8M0 scales every one is looked at.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] where the file can't be read; [`CheckpointError::NanScale`].
     ///
     /// # Panics
     /// If the layer's index is not below `num_hidden_layers`.
-    pub fn weight(&self, weight: WeightRef) -> Vec<TensorView> {
-        if let WeightRef::Layer(layer, _) = weight {
-            let layers = self.config.num_hidden_layers;
-            assert!(layer < layers, "layer {layer} of a model of {layers} layers");
+    pub fn weight(&self, weight: WeightRef) -> Result<Vec<TensorView>, CheckpointError> {
+        let pieces = self.pieces(weight).map(|spec| {
+            let tensor = self.tensor(&spec.name)?;
+            if weight.is_scales() {
+                check_scales(&tensor)?
+            }
+            Ok(tensor)
+        });
+        pieces.collect()
+    }
+
+    /// Asks the operating system to bring `weight` into its cache, and does not wait until it is there.
+    ///
+    /// # Panics
+    /// As for [`Checkpoint::weight`].
+    pub fn read_ahead(&self, weight: WeightRef) {
+        for spec in self.pieces(weight) {
+            self.files[self.file_of[&spec.name]].read_ahead(&spec.name);
         }
-        let pieces = weight.pieces(&self.config, self.layout);
-        let bound =
-            |spec: TensorSpec| self.tensor(&spec.name).expect("every expected tensor was found at load");
-        pieces.into_iter().map(bound).collect()
+    }
+
+    /// Asks the operating system to drop `weight` from its cache, as far as no process has it mapped: for who has made
+    /// something else of it and knows that there is no memory for both.
+    ///
+    /// # Panics
+    /// As for [`Checkpoint::weight`].
+    pub fn drop_cached(&self, weight: WeightRef) {
+        for spec in self.pieces(weight) {
+            self.files[self.file_of[&spec.name]].drop_cached(&spec.name);
+        }
+    }
+
+    /// Every weight in the order in which they lie in the files: who loads them so reads each file from front to back.
+    pub fn weights_in_file_order(&self) -> Vec<WeightRef> {
+        let place = |weight: &WeightRef| {
+            let places = self.pieces(*weight).map(|spec| {
+                let file = self.file_of[&spec.name];
+                (file, self.files[file].header().get(&spec.name).map(|info| info.begin))
+            });
+            places.min()
+        };
+        let mut weights: Vec<WeightRef> = WeightRef::all(&self.config).collect();
+        weights.sort_by_cached_key(place);
+        weights
     }
 
     /// Bytes of tensor data, all files together.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors().map(|tensor| tensor.bytes.len() as u64).sum()
+        self.tensor_infos().map(|info| info.size_bytes() as u64).sum()
     }
 
-    fn check_scales(&self) -> Result<(), CheckpointError> {
-        for layer in 0..self.config.num_hidden_layers {
-            for weight in [LayerWeight::GateUpScales, LayerWeight::DownScales] {
-                for tensor in self.weight(WeightRef::Layer(layer, weight)) {
-                    // `contains` scans words at a time, which tells for the gigabytes of a large model.
-                    if tensor.bytes.contains(&E8M0_NAN) {
-                        let is_nan = |scale: &u8| *scale == E8M0_NAN;
-                        let index = tensor.bytes.iter().position(is_nan).unwrap_or_default();
-                        return Err(CheckpointError::NanScale { name: tensor.name, index });
-                    }
-                }
-            }
+    /// The tensors of a weight; all of them were found when the checkpoint was opened.
+    fn pieces(&self, weight: WeightRef) -> impl Iterator<Item = TensorSpec> + use<> {
+        if let WeightRef::Layer(layer, _) = weight {
+            let layers = self.config.num_hidden_layers;
+            assert!(layer < layers, "layer {layer} of a model of {layers} layers");
         }
-        Ok(())
+        weight.pieces(&self.config, self.layout).into_iter()
     }
+
+    fn unknown(&self, name: &str) -> CheckpointError {
+        let (layout, count) = (self.layout, self.file_of.len());
+        CheckpointError::UnknownTensor { name: name.to_owned(), layout, count }
+    }
+}
+
+fn check_scales(tensor: &TensorView) -> Result<(), CheckpointError> {
+    // `contains` scans words at a time, which tells for the gigabytes of a large model.
+    if !tensor.bytes.contains(&E8M0_NAN) {
+        return Ok(());
+    }
+    let index = tensor.bytes.iter().position(|scale| *scale == E8M0_NAN).unwrap_or_default();
+    Err(CheckpointError::NanScale { name: tensor.name.clone(), index })
 }
 
 fn map_tensors(files: &[UnloadedFile]) -> Result<BTreeMap<String, usize>, CheckpointError> {

@@ -18,6 +18,7 @@ pub mod bytes;
 pub mod checkpoint;
 pub mod codes;
 pub mod config;
+mod file_io;
 mod json;
 mod mapping;
 pub mod safetensors;

@@ -12,11 +12,14 @@ mod header;
 mod writer;
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::bytes::{LoadedAs, Loading, SharedBytes};
 use crate::checkpoint::CheckpointError;
+use crate::file_io::{drop_cached, read_ahead, read_exact_at};
 use crate::tensor::TensorView;
 
 pub use error::SafetensorsError;
@@ -38,16 +41,28 @@ pub const MAX_RANK: usize = 8;
 /// Bytes before the JSON header: its length, `u64` little-endian.
 pub const PREFIX_BYTES: usize = 8;
 
-/// One opened safetensors file: header checked, bytes mapped or read.
+/// One opened safetensors file: header checked, bytes mapped, or read tensor by tensor.
 #[derive(Clone, Debug)]
 pub struct SafetensorsFile {
     path: PathBuf,
     header: Header,
-    bytes: SharedBytes,
+    len_bytes: u64,
+    contents: Contents,
+}
+
+/// Where a file's bytes are.
+#[derive(Clone, Debug)]
+enum Contents {
+    /// All of them in a mapping; the file for what shall leave no pages of it behind.
+    Mapped(SharedBytes, Arc<File>),
+    /// In the file.
+    Unread(Arc<File>),
+    /// All of them in memory, given by the caller.
+    Given(SharedBytes),
 }
 
 impl SafetensorsFile {
-    /// Opens the file at `path`, checks its header against its length, and loads it.
+    /// Opens the file at `path`, checks its header against its length, and maps it where `loading` says so.
     ///
     /// # Errors
     /// [`CheckpointError::Io`], [`CheckpointError::NotAFile`] or [`CheckpointError::Safetensors`], each with the path.
@@ -62,7 +77,8 @@ impl SafetensorsFile {
     pub fn from_bytes(path: &Path, bytes: SharedBytes) -> Result<SafetensorsFile, CheckpointError> {
         let header = Header::read(&mut &bytes[..], bytes.len() as u64)
             .map_err(|source| CheckpointError::Safetensors { path: path.to_owned(), source })?;
-        Ok(SafetensorsFile { path: path.to_owned(), header, bytes })
+        let (path, len_bytes) = (path.to_owned(), bytes.len() as u64);
+        Ok(SafetensorsFile { path, header, len_bytes, contents: Contents::Given(bytes) })
     }
 
     /// Where the file was opened.
@@ -77,42 +93,92 @@ impl SafetensorsFile {
 
     /// Length of the whole file in bytes.
     pub fn len_bytes(&self) -> u64 {
-        self.bytes.len() as u64
+        self.len_bytes
     }
 
-    /// How the file came into memory.
+    /// How the file's tensors come into memory.
     pub fn loaded_as(&self) -> LoadedAs {
-        self.bytes.loaded_as()
-    }
-
-    /// The tensor called `name`, if the file has it.
-    pub fn tensor(&self, name: &str) -> Option<TensorView> {
-        self.header.get(name).map(|info| self.view(info))
-    }
-
-    /// All tensors in the order of their bytes.
-    pub fn tensors(&self) -> impl Iterator<Item = TensorView> + '_ {
-        self.header.tensors().iter().map(|info| self.view(info))
-    }
-
-    /// Touches every page of a mapped file; calls `on_progress` with the bytes of each part when it is done.
-    pub(crate) fn touch(&self, on_progress: &mut dyn FnMut(u64)) {
-        /// No page of an operating system is smaller.
-        const PAGE_BYTES: usize = 4096;
-        const PART_BYTES: usize = 64 << 20;
-        for part in self.bytes.chunks(PART_BYTES) {
-            if self.loaded_as() == LoadedAs::Mapped {
-                std::hint::black_box(part.iter().step_by(PAGE_BYTES).fold(0, |sum, byte| sum ^ byte));
-            }
-            on_progress(part.len() as u64);
+        match &self.contents {
+            Contents::Mapped(..) => LoadedAs::Mapped,
+            Contents::Unread(_) => LoadedAs::Read,
+            Contents::Given(bytes) => bytes.loaded_as(),
         }
     }
 
-    fn view(&self, info: &TensorInfo) -> TensorView {
-        let start = self.header.data_start();
-        let range = start + info.begin..start + info.end;
-        let bytes = self.bytes.slice(range).expect("the header was checked against the file's length");
-        TensorView { name: info.name.clone(), dtype: info.dtype, shape: info.shape.clone(), bytes }
+    /// The tensor called `name`, if the file has it; in memory of its own where the file is read.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] where the file can't be read.
+    pub fn tensor(&self, name: &str) -> Option<Result<TensorView, CheckpointError>> {
+        self.header.get(name).map(|info| self.view(info))
+    }
+
+    /// All tensors in the order of their bytes; each in memory of its own where the file is read.
+    ///
+    /// # Errors
+    /// As for [`SafetensorsFile::tensor`].
+    pub fn tensors(&self) -> impl Iterator<Item = Result<TensorView, CheckpointError>> + '_ {
+        self.header.tensors().iter().map(|info| self.view(info))
+    }
+
+    /// A copy of a part of the tensor called `name`, if the file has it and the part lies within it. Brings no page of a
+    /// mapping into this process's memory.
+    ///
+    /// # Errors
+    /// As for [`SafetensorsFile::tensor`].
+    pub fn tensor_part(&self, name: &str, part: Range<usize>) -> Option<Result<Vec<u8>, CheckpointError>> {
+        let info = self.header.get(name)?;
+        if part.start > part.end || part.end > info.size_bytes() {
+            return None;
+        }
+        let start = self.header.data_start() + info.begin;
+        let range = start + part.start..start + part.end;
+        Some(match &self.contents {
+            Contents::Mapped(_, file) | Contents::Unread(file) => {
+                let mut bytes = vec![0; range.len()];
+                let read = read_exact_at(file, &mut bytes, range.start as u64);
+                read.map(|()| bytes).map_err(|source| self.unreadable(source))
+            }
+            Contents::Given(bytes) => Ok(bytes[range].to_vec()),
+        })
+    }
+
+    /// Asks the operating system to bring the tensor called `name` into its cache, and does not wait until it is there.
+    pub fn read_ahead(&self, name: &str) {
+        if let Some((file, range)) = self.place(name) {
+            read_ahead(file, range);
+        }
+    }
+
+    /// Asks the operating system to drop the tensor called `name` from its cache, as far as no process has it mapped.
+    pub fn drop_cached(&self, name: &str) {
+        if let Some((file, range)) = self.place(name) {
+            drop_cached(file, range);
+        }
+    }
+
+    /// The file on disk, and where in it the tensor called `name` lies.
+    fn place(&self, name: &str) -> Option<(&File, Range<u64>)> {
+        let (Contents::Mapped(_, file) | Contents::Unread(file)) = &self.contents else { return None };
+        let (info, start) = (self.header.get(name)?, self.header.data_start());
+        Some((file, (start + info.begin) as u64..(start + info.end) as u64))
+    }
+
+    fn view(&self, info: &TensorInfo) -> Result<TensorView, CheckpointError> {
+        let start = self.header.data_start() + info.begin;
+        let bytes = match &self.contents {
+            Contents::Mapped(bytes, _) | Contents::Given(bytes) => {
+                let bytes = bytes.slice(start..start + info.size_bytes());
+                bytes.expect("the header was checked against the file's length")
+            }
+            Contents::Unread(file) => SharedBytes::read_at(file, start as u64, info.size_bytes())
+                .map_err(|source| self.unreadable(source))?,
+        };
+        Ok(TensorView { name: info.name.clone(), dtype: info.dtype, shape: info.shape.clone(), bytes })
+    }
+
+    fn unreadable(&self, source: io::Error) -> CheckpointError {
+        CheckpointError::Io { path: self.path.clone(), action: "read", source }
     }
 }
 
@@ -146,30 +212,25 @@ impl UnloadedFile {
         &self.header
     }
 
-    pub(crate) fn load(mut self, loading: Loading) -> Result<SafetensorsFile, CheckpointError> {
-        let loaded = self.load_bytes(loading);
-        let path = self.path;
-        let bytes = match loaded {
-            Ok(bytes) => bytes,
-            Err(source) => return Err(CheckpointError::Io { path, action: "load", source }),
+    pub(crate) fn load(self, loading: Loading) -> Result<SafetensorsFile, CheckpointError> {
+        let UnloadedFile { path, file, len_bytes, header } = self;
+        let mapped = match loading {
+            Loading::Read => None,
+            Loading::Mmap => match SharedBytes::map_file(&file) {
+                Ok(bytes) => Some(bytes),
+                Err(source) => return Err(CheckpointError::Io { path, action: "map", source }),
+            },
+            Loading::Auto => SharedBytes::map_file(&file).ok(),
+        };
+        let file = Arc::new(file);
+        let Some(bytes) = mapped else {
+            return Ok(SafetensorsFile { path, header, len_bytes, contents: Contents::Unread(file) });
         };
         let found = bytes.len() as u64;
-        if found != self.len_bytes {
-            let source = SafetensorsError::LengthChanged { expected: self.len_bytes, found };
+        if found != len_bytes {
+            let source = SafetensorsError::LengthChanged { expected: len_bytes, found };
             return Err(CheckpointError::Safetensors { path, source });
         }
-        Ok(SafetensorsFile { path, header: self.header, bytes })
-    }
-
-    fn load_bytes(&mut self, loading: Loading) -> io::Result<SharedBytes> {
-        if loading != Loading::Read {
-            match SharedBytes::map_file(&self.file) {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) if loading == Loading::Mmap => return Err(error),
-                Err(_) => {}
-            }
-        }
-        self.file.rewind()?;
-        SharedBytes::read_file(&mut self.file, self.len_bytes, self.header.data_start())
+        Ok(SafetensorsFile { path, header, len_bytes, contents: Contents::Mapped(bytes, file) })
     }
 }

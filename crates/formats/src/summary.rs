@@ -9,7 +9,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::codes::MX_BLOCK_VALUES;
 use crate::config::ModelConfig;
 use crate::safetensors::SafetensorsFile;
-use crate::tensor::{Dtype, TensorView};
+use crate::tensor::Dtype;
 use crate::weights::{LayerWeight, Layout, WeightRef};
 
 /// What is in a checkpoint folder or a safetensors file.
@@ -180,11 +180,11 @@ fn summarise(
 ) -> Summary {
     let mut groups: BTreeMap<(String, Dtype, Vec<usize>), (usize, u64)> = BTreeMap::new();
     let mut dtypes: BTreeMap<Dtype, (usize, u64)> = BTreeMap::new();
-    for TensorView { name, dtype, shape, bytes } in files.iter().flat_map(SafetensorsFile::tensors) {
-        let group = groups.entry((pattern(&name), dtype, shape)).or_default();
-        for (count, size_bytes) in [group, dtypes.entry(dtype).or_default()] {
+    for info in files.iter().flat_map(|file| file.header().tensors()) {
+        let group = groups.entry((pattern(&info.name), info.dtype, info.shape.clone())).or_default();
+        for (count, size_bytes) in [group, dtypes.entry(info.dtype).or_default()] {
             *count += 1;
-            *size_bytes += bytes.len() as u64;
+            *size_bytes += info.size_bytes() as u64;
         }
     }
     let groups = groups.into_iter().map(|((name, dtype, shape), (count, size_bytes))| TensorGroup {

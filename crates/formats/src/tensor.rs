@@ -75,7 +75,8 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// One tensor of an opened file: its bytes belong to the file's mapping or buffer and may be kept by cloning.
+/// One tensor of an opened file: its bytes belong to the file's mapping or are the tensor's own, and may be kept by
+/// cloning.
 #[derive(Clone, Debug)]
 pub struct TensorView {
     /// Name in the file.

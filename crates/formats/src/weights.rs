@@ -131,6 +131,11 @@ impl WeightRef {
             .chain([WeightRef::FinalNorm, WeightRef::Unembedding])
     }
 
+    /// Whether these are the E8M0 scales of an expert weight, which travel with its blocks.
+    pub fn is_scales(self) -> bool {
+        matches!(self, WeightRef::Layer(_, LayerWeight::GateUpScales | LayerWeight::DownScales))
+    }
+
     /// The tensors that hold this weight in `layout`: one, or several to be stacked along the first dimension in
     /// this order.
     pub fn pieces(self, config: &ModelConfig, layout: Layout) -> Vec<TensorSpec> {

@@ -1,10 +1,14 @@
 //! Errors of loading a model.
 
+use sostenuto_formats::CheckpointError;
 use sostenuto_ops::{ContractError, DeviceError};
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// A weight can't be read, or is none.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The device refused.
     #[error(transparent)]
     Device(#[from] DeviceError),

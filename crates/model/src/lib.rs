@@ -5,6 +5,7 @@
 
 mod error;
 mod limits;
+mod load;
 mod plan;
 mod program;
 mod rope;
@@ -15,11 +16,12 @@ use sostenuto_ops::{
     Backend, BackendInfo, BufferId, DeviceError, DeviceMemory, KvCopy, ProgramId, StepInputs,
 };
 
+use load::load_weights;
 use program::Buffers;
-use weights::Weights;
 
 pub use error::ModelError;
 pub use limits::ModelLimits;
+pub use load::{WeightLoading, kept_weight_bytes};
 pub use plan::{MemoryPlan, PlanRow, Purpose, memory_plan};
 pub use rope::RopeFrequencies;
 
@@ -33,17 +35,34 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads the weights, allocates everything the limits ask for, and compiles the forward pass.
+    /// Loads the weights, allocates everything the limits ask for, and compiles the forward pass. Weights that the device
+    /// keeps where a mapping has them come into memory as they are used. The checkpoint is not needed afterwards.
+    ///
+    /// # Errors
+    /// What is wrong with the limits, a weight, or the device.
     pub fn load(
+        checkpoint: &Checkpoint,
+        backend: Box<dyn Backend>,
+        limits: &ModelLimits,
+    ) -> Result<Self, ModelError> {
+        let mut loading =
+            WeightLoading { make_resident: false, drop_cached: false, on_progress: &mut |_| {} };
+        Self::load_with(checkpoint, backend, limits, &mut loading)
+    }
+
+    /// As [`Model::load`], as `loading` says.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn load_with(
         checkpoint: &Checkpoint,
         mut backend: Box<dyn Backend>,
         limits: &ModelLimits,
+        loading: &mut WeightLoading<'_>,
     ) -> Result<Self, ModelError> {
         let config = checkpoint.config().clone();
         limits.check(&config)?;
-        let weights = Weights::bind(&config, |reference| {
-            backend.load_weight(weights::spec(reference, &config), weights::data(checkpoint, reference))
-        })?;
+        let weights = load_weights(checkpoint, &mut *backend, loading)?;
         let buffers = Buffers::create(&config, limits, |spec| backend.create_buffer(spec))?;
         backend.create_kv(limits.kv_spec(&config))?;
         let program = backend.compile(program::forward(&config, &weights, &buffers))?;

@@ -1,7 +1,7 @@
 //! Weights bound once to named fields.
 
-use sostenuto_formats::{Checkpoint, LayerWeight, ModelConfig, WeightRef};
-use sostenuto_ops::{WeightData, WeightFormat, WeightId, WeightSpec};
+use sostenuto_formats::{LayerWeight, ModelConfig, WeightRef};
+use sostenuto_ops::{WeightFormat, WeightId, WeightSpec};
 
 /// Every weight of the model, on the device.
 #[derive(Clone, Debug)]
@@ -124,16 +124,15 @@ impl LayerWeights {
     }
 }
 
-/// The bytes of a weight.
-pub(crate) fn data(checkpoint: &Checkpoint, reference: WeightRef) -> WeightData {
-    let bytes = |reference| checkpoint.weight(reference).into_iter().map(|view| view.bytes).collect();
-    let scales = match reference {
-        WeightRef::Layer(layer, LayerWeight::GateUpBlocks) => Some((layer, LayerWeight::GateUpScales)),
-        WeightRef::Layer(layer, LayerWeight::DownBlocks) => Some((layer, LayerWeight::DownScales)),
+/// The E8M0 scales that travel with an expert weight's blocks.
+pub(crate) fn scales_of(reference: WeightRef) -> Option<WeightRef> {
+    match reference {
+        WeightRef::Layer(layer, LayerWeight::GateUpBlocks) => {
+            Some(WeightRef::Layer(layer, LayerWeight::GateUpScales))
+        }
+        WeightRef::Layer(layer, LayerWeight::DownBlocks) => {
+            Some(WeightRef::Layer(layer, LayerWeight::DownScales))
+        }
         _ => None,
-    };
-    WeightData {
-        values: bytes(reference),
-        scales: scales.map_or_else(Vec::new, |(layer, weight)| bytes(WeightRef::Layer(layer, weight))),
     }
 }

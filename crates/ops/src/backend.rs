@@ -111,7 +111,13 @@ pub trait Backend: Send {
     /// Allocates a zeroed activation buffer.
     fn create_buffer(&mut self, spec: BufferSpec) -> Result<BufferId, DeviceError>;
 
-    /// Takes a weight: copies it to the device, repacks it, or keeps the shared bytes.
+    /// Whether [`Backend::load_weight`] keeps the shared bytes of such a weight and reads them in every step, so that they
+    /// must stay in memory. Otherwise it is done with them when it returns: the caller may let them go, and nothing of
+    /// them stands beside what the device made of them. A joined copy of small pieces may count as either.
+    fn keeps_host_bytes(&self, spec: &WeightSpec) -> bool;
+
+    /// Takes a weight: copies it to the device, repacks it, or keeps the shared bytes, as
+    /// [`Backend::keeps_host_bytes`] says.
     fn load_weight(&mut self, spec: WeightSpec, data: WeightData) -> Result<WeightId, DeviceError>;
 
     /// Allocates the KV store. Called once, before [`Backend::compile`].

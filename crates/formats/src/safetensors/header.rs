@@ -23,6 +23,13 @@ pub struct TensorInfo {
     pub end: usize,
 }
 
+impl TensorInfo {
+    /// Bytes of the tensor.
+    pub fn size_bytes(&self) -> usize {
+        self.end - self.begin
+    }
+}
+
 /// A checked header: every range lies in the file and belongs to exactly one tensor.
 #[derive(Clone, Debug)]
 pub struct Header {

@@ -7,6 +7,8 @@ mod malformed;
 mod malformed_config;
 mod mutations;
 mod reading;
+#[cfg(target_os = "linux")]
+mod resident;
 mod support;
 mod synth;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use sostenuto_formats::summary::Parameters;
 use sostenuto_formats::{
     Checkpoint, CheckpointError, Dtype, LayerWeight, Layout, LoadedAs, Loading, ModelConfig, SafetensorsFile,
-    SharedBytes, Summary, WeightRef, expected_tensors,
+    SharedBytes, Summary, TensorSpec, WeightRef, expected_tensors,
 };
 
 use crate::support::*;
@@ -35,8 +35,8 @@ fn one_file_shards_and_original_layout_give_the_same_weights_mapped_and_read() {
                 let pieces = weight.pieces(checkpoint.config(), Layout::HuggingFace);
                 let expected: Vec<u8> =
                     pieces.iter().flat_map(|spec| reference.get(&spec.name).data.clone()).collect();
-                let found: Vec<u8> =
-                    checkpoint.weight(weight).iter().flat_map(|view| view.bytes.to_vec()).collect();
+                let views = checkpoint.weight(weight).unwrap();
+                let found: Vec<u8> = views.iter().flat_map(|view| view.bytes.to_vec()).collect();
                 assert!(!expected.is_empty());
                 assert_eq!(found, expected, "{weight:?} in {}", folder.display());
             }
@@ -49,7 +49,8 @@ fn query_key_and_value_are_three_pieces_in_one_layout_and_one_in_the_other() {
     let config = micro_config();
     let (single, original) = (single_file_checkpoint(), original_checkpoint());
     let shapes = |folder: &Path, weight| -> Vec<Vec<usize>> {
-        open(folder, Loading::Auto).weight(layer(1, weight)).into_iter().map(|view| view.shape).collect()
+        let views = open(folder, Loading::Auto).weight(layer(1, weight)).unwrap();
+        views.into_iter().map(|view| view.shape).collect()
     };
     let (query, key_value) = (config.query_size(), config.key_value_size());
     let hidden = config.hidden_size;
@@ -88,21 +89,6 @@ fn configuration_is_read_without_weights_also_that_of_original() {
     let empty = tempfile::tempdir().unwrap();
     let error = Checkpoint::read_config(empty.path()).unwrap_err();
     assert!(matches!(error, CheckpointError::MissingConfig { .. }), "{error}");
-}
-
-#[test]
-fn touching_mapped_files_counts_every_byte() {
-    for loading in [Loading::Mmap, Loading::Read] {
-        let folder = sharded_checkpoint();
-        let checkpoint = open(folder.path(), loading);
-        let total: u64 = checkpoint.files().iter().map(|file| file.len_bytes()).sum();
-        let mut last = (0, 0);
-        checkpoint.make_resident(&mut |done, all| {
-            assert!(done > last.0 && done <= all);
-            last = (done, all);
-        });
-        assert_eq!(last, (total, total));
-    }
 }
 
 #[test]
@@ -160,11 +146,81 @@ fn a_view_outlives_its_checkpoint_and_its_folder() {
 }
 
 #[test]
-fn read_files_put_their_data_on_a_64_byte_boundary() {
+fn tensors_that_are_read_each_start_on_a_64_byte_boundary_in_memory_of_their_own() {
     let single = single_file_checkpoint();
     let file = SafetensorsFile::open(&single.path().join("model.safetensors"), Loading::Read).unwrap();
-    let first = file.tensors().next().unwrap();
-    assert_eq!(first.bytes.as_ptr() as usize % 64, 0);
+    for tensor in file.tensors() {
+        let tensor = tensor.unwrap();
+        assert_eq!(tensor.bytes.as_ptr() as usize % 64, 0, "{}", tensor.name);
+        let again = file.tensor(&tensor.name).unwrap().unwrap();
+        assert_eq!(&again.bytes[..], &tensor.bytes[..]);
+        assert_ne!(again.bytes.as_ptr(), tensor.bytes.as_ptr());
+    }
+}
+
+#[test]
+fn a_file_that_gets_shorter_before_it_is_read_gives_an_error_with_its_name() {
+    let single = single_file_checkpoint();
+    let path = single.path().join("model.safetensors");
+    let file = SafetensorsFile::open(&path, Loading::Read).unwrap();
+    let last = file.header().tensors().last().unwrap().name.clone();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(file.len_bytes() - 1).unwrap();
+    let error = file.tensor(&last).unwrap().unwrap_err().to_string();
+    assert!(error.contains("cannot read") && error.contains("model.safetensors"), "{error}");
+}
+
+#[test]
+fn weights_come_in_the_order_of_the_files_each_once() {
+    let sharded = sharded_checkpoint();
+    let checkpoint = open(sharded.path(), Loading::Auto);
+    let (all, ordered) = (WeightRef::all(checkpoint.config()), checkpoint.weights_in_file_order());
+    assert_eq!(ordered.len(), all.count());
+    assert!(WeightRef::all(checkpoint.config()).all(|weight| ordered.contains(&weight)));
+    let places: Vec<(usize, usize)> = ordered
+        .iter()
+        .map(|weight| {
+            let place = |spec: TensorSpec| {
+                let file = |file: &SafetensorsFile| file.header().get(&spec.name).map(|info| info.begin);
+                let mut files = checkpoint.files().iter().enumerate();
+                files.find_map(|(index, found)| Some((index, file(found)?))).unwrap()
+            };
+            let pieces = weight.pieces(checkpoint.config(), checkpoint.layout());
+            pieces.into_iter().map(place).min().unwrap()
+        })
+        .collect();
+    assert!(places.is_sorted(), "{places:?}");
+}
+
+#[test]
+fn ends_of_a_tensor_are_its_first_and_last_bytes() {
+    for loading in [Loading::Mmap, Loading::Read] {
+        let folder = single_file_checkpoint();
+        let checkpoint = open(folder.path(), loading);
+        for tensor in checkpoint.tensors() {
+            let tensor = tensor.unwrap();
+            for len in [0, 1, 64, usize::MAX] {
+                let [first, last] = checkpoint.tensor_ends(&tensor.name, len).unwrap();
+                let len = len.min(tensor.bytes.len());
+                assert_eq!(first, &tensor.bytes[..len]);
+                assert_eq!(last, &tensor.bytes[tensor.bytes.len() - len..]);
+            }
+        }
+        let error = checkpoint.tensor_ends("model.nothing", 1).unwrap_err();
+        assert!(matches!(error, CheckpointError::UnknownTensor { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_scale_that_is_no_number_is_found_when_its_weight_is_loaded() {
+    let folder = single_file_checkpoint();
+    let name = "model.layers.1.mlp.experts.down_proj_scales";
+    edit_tensors(&folder.path().join("model.safetensors"), |file| file.get_mut(name).data[3] = 255);
+    for loading in [Loading::Mmap, Loading::Read] {
+        let checkpoint = Checkpoint::open_unread(folder.path(), loading).unwrap();
+        assert!(checkpoint.weight(layer(0, LayerWeight::DownScales)).is_ok());
+        let error = checkpoint.weight(layer(1, LayerWeight::DownScales)).unwrap_err();
+        assert!(matches!(&error, CheckpointError::NanScale { index: 3, .. }), "{error}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::pool::Pool;
 use run::Run;
 use scratch::{Need, Scratch};
-use weight::Weight;
+use weight::{Weight, is_packed};
 
 /// How to run on a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,10 @@ impl Backend for CpuBackend {
             BufferKind::U32 => Buffer::U32(Memory::zeroed(elements, name)?),
         });
         Ok(id)
+    }
+
+    fn keeps_host_bytes(&self, spec: &WeightSpec) -> bool {
+        !is_packed(spec, self.precision)
     }
 
     fn load_weight(&mut self, spec: WeightSpec, data: WeightData) -> Result<WeightId, DeviceError> {

@@ -144,6 +144,10 @@ impl Backend for ScalarBackend {
         Ok(id)
     }
 
+    fn keeps_host_bytes(&self, _spec: &WeightSpec) -> bool {
+        false
+    }
+
     fn load_weight(&mut self, spec: WeightSpec, data: WeightData) -> Result<WeightId, DeviceError> {
         let id = self.registry.add_weight(spec.clone(), &data)?;
         let values = data.values.iter().flat_map(|piece| piece.iter().copied()).collect();
