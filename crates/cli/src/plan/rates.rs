@@ -135,7 +135,7 @@ fn weight(
         experts,
         out_features,
         in_features,
-        may_round: format == WeightFormat::Bf16,
+        may_round: format == WeightFormat::Bf16 && out_features > 1,
     };
     let data = match format {
         WeightFormat::Bf16 => {
