@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 
 #[cfg(target_arch = "x86_64")]
+use crate::simd::amx::Amx;
+#[cfg(target_arch = "x86_64")]
 use crate::simd::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::avx512::Avx512;
@@ -23,6 +25,8 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL and DQ: 16 f32 lanes.
     Avx512,
+    /// x86-64 with all of that, AVX-512 VNNI and BF16, and AMX with bf16: tiles of 16 rows by 16.
+    Amx,
     /// 64-bit ARM with NEON: 8 f32 lanes.
     Neon,
 }
@@ -39,7 +43,7 @@ pub enum CpuError {
         best: &'static str,
     },
     /// The environment variable holds something else.
-    #[error("{ISA_VARIABLE} is {got:?}, expected scalar, avx2, avx512 or neon")]
+    #[error("{ISA_VARIABLE} is {got:?}, expected scalar, avx2, avx512, amx or neon")]
     IsaUnknown {
         /// Its value.
         got: String,
@@ -64,7 +68,7 @@ pub enum CpuError {
 
 impl Isa {
     /// All of them, on every architecture: what a processor lacks is there to be refused by its name.
-    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Neon];
+    pub const ALL: [Self; 5] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Amx, Self::Neon];
 
     /// Name in messages, kernel names and [`ISA_VARIABLE`].
     pub fn name(self) -> &'static str {
@@ -72,6 +76,7 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
             Self::Neon => "neon",
         }
     }
@@ -110,6 +115,9 @@ pub(crate) enum Witness {
     /// The second is for int8 products.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512<false>, Option<Avx512<true>>),
+    /// Vectors beside the tiles are those of AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
     /// The second is for int8 products.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon<false>, Option<Neon<true>>),
@@ -124,6 +132,8 @@ impl Witness {
             Isa::Avx2 => Avx2::detect().map(|simd| Self::Avx2(simd, Avx2::detect())),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Avx512::detect().map(|simd| Self::Avx512(simd, Avx512::detect())),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Amx::detect().map(Self::Amx),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Neon::detect().map(|simd| Self::Neon(simd, Neon::detect())),
             // Those of other architectures.
@@ -138,6 +148,8 @@ impl Witness {
             Self::Avx2(..) => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(..) => Isa::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => Isa::Amx,
             #[cfg(target_arch = "aarch64")]
             Self::Neon(..) => Isa::Neon,
         }
@@ -151,6 +163,8 @@ impl Witness {
             Self::Avx2(_, int8) => int8.is_some(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_, int8) => int8.is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => true,
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_, int8) => int8.is_some(),
         }
@@ -165,6 +179,8 @@ impl Witness {
             Self::Avx2(simd, _) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd, _) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(amx) => amx.vectorize(kernel),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(simd, _) => simd.vectorize(kernel),
         }

@@ -16,7 +16,7 @@
 //! The KV store's type is what its spec says in either mode.
 //!
 //! # Environment
-//! `SOSTENUTO_ISA` = `scalar`, `avx2`, `avx512` or `neon` forces an instruction set where [`CpuOptions::isa`] does not.
+//! `SOSTENUTO_ISA` = `scalar`, `avx2`, `avx512`, `amx` or `neon` forces an instruction set where [`CpuOptions::isa`] does not.
 
 mod backend;
 mod isa;

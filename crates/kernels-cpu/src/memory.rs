@@ -22,7 +22,10 @@ impl Number for u16 {}
 impl Number for i8 {}
 impl Number for u8 {}
 impl Number for [f32; crate::simd::BLOCK] {}
-impl Number for crate::simd::Int8Block {}
+impl Number for crate::simd::int8::Int8Block {}
+impl Number for crate::simd::int8::Int9Block {}
+#[cfg(target_arch = "x86_64")]
+impl Number for crate::simd::amx::Bf16Block {}
 
 /// A fixed number of zero-initialised numbers that start on a cache line.
 pub(crate) struct Memory<T> {
@@ -60,6 +63,19 @@ impl<T: Number> Memory<T> {
     /// Size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.lines.len() * size_of::<Line>()
+    }
+}
+
+impl Memory<u8> {
+    /// The first `len` elements of another kind in the same bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn view<T: Number>(&mut self, len: usize) -> &mut [T] {
+        assert!(len * size_of::<T>() <= self.bytes(), "elements within the memory");
+        // SAFETY: the lines hold them, are aligned to 64 bytes as every `T` may be, any bytes are a `T`, and the borrow
+        // is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
     }
 }
 
@@ -128,6 +144,14 @@ mod tests {
         assert_eq!(memory.as_ptr() as usize % 64, 0);
         assert_eq!(memory.bytes(), 128);
         assert_eq!(Memory::<u16>::planned_bytes(37), 128);
+    }
+
+    #[test]
+    fn view_has_the_same_bytes() {
+        let mut memory = Memory::<u8>::zeroed(70, "test").unwrap();
+        memory.view::<u32>(17)[16] = 0x0102_0304;
+        assert_eq!(memory[64..68], [4, 3, 2, 1]);
+        assert!(std::panic::catch_unwind(move || memory.view::<u32>(33).len()).is_err());
     }
 
     #[test]

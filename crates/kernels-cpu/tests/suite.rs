@@ -65,3 +65,13 @@ fn avx512_kernels_pass_the_suite_in_fast_mode() {
 fn neon_kernels_pass_the_suite_in_fast_mode() {
     check(Isa::Neon, Precision::Fast);
 }
+
+#[test]
+fn amx_kernels_pass_the_suite_with_the_same_bits_on_any_number_of_threads() {
+    check(Isa::Amx, Precision::Exact);
+}
+
+#[test]
+fn amx_kernels_pass_the_suite_in_fast_mode() {
+    check(Isa::Amx, Precision::Fast);
+}

@@ -14,7 +14,8 @@
 //! product carries that bound through (see each case). RMS norm: `16u·|want|`. Exponentials: a relative `8u`, which also
 //! covers sigmoid and softmax. Attention: `(2δ + 24u)·Σ w·|v|` where δ bounds the error of a score.
 //! [`Precision::Fast`](sostenuto_ops::Precision) may round the activations of expert products, and of matrices that may be
-//! rounded, to int8 per 32: that adds `Σ_blocks max|x|/254·Σ|w|`, an exact bound; and such a matrix likewise.
+//! rounded, to int8 per 32: that adds `Σ_blocks max|x|/254·Σ|w|`, an exact bound; and such a matrix likewise, to int8 with
+//! any power of two as the scale (`max|w|/127`).
 
 mod cases;
 mod data;

@@ -133,7 +133,7 @@ impl Backend for CpuBackend {
             weights: weights.sum(),
             buffers: buffers.sum(),
             kv: registry.kv().map(KvStore::planned_memory).unwrap_or_default(),
-            scratch: Need::of(program, registry, self.precision).bytes(self.pool.threads()),
+            scratch: Need::of(program, registry, (self.precision, self.witness)).bytes(self.pool.threads()),
         })
     }
 
@@ -165,7 +165,7 @@ impl Backend for CpuBackend {
 
     fn compile(&mut self, program: Program) -> Result<ProgramId, DeviceError> {
         let limits = self.registry.check_program(&program)?;
-        let need = Need::of(&program, &self.registry, self.precision);
+        let need = Need::of(&program, &self.registry, (self.precision, self.witness));
         self.scratch.reserve(need, self.pool.threads())?;
         self.programs.push((program, limits));
         Ok(ProgramId(self.programs.len() as u32 - 1))
@@ -178,6 +178,7 @@ impl Backend for CpuBackend {
         limits.check(step)?;
         let mut run = Run {
             witness: self.witness,
+            precision: self.precision,
             pool: &mut self.pool,
             registry: &self.registry,
             buffers: &mut self.buffers,

@@ -7,27 +7,36 @@
 
 use std::ops::Range;
 
-use sostenuto_ops::{BufferId, KvLayerId, Op, Registry, Rows, StepInputs, WeightId};
+use sostenuto_ops::{BufferId, KvLayerId, Op, Precision, Registry, Rows, StepInputs, WeightId};
 
 use super::Buffer;
-use super::scratch::{ExpertScratch, PerThread, Scratch};
-use super::weight::{Piece, Weight};
+use super::scratch::Scratch;
+use super::weight::{Form, Piece, Weight};
 use crate::isa::Witness;
 use crate::kernel::attention::{Attend, MOST_ROWS, write_slot};
 use crate::kernel::linear::Linear;
 use crate::kernel::matrix::{Bf16, Experts, Matrix, MxExperts};
-use crate::kernel::moe::{Activation, DOWN_ROWS, Down, GateUp};
-use crate::kernel::pack::{Order, Pack, ToInt8, blocks};
-use crate::kernel::packed::{E2m1, Format, GROUP_ROWS, Int8, Packed, PackedExperts};
-use crate::kernel::panel::{FEW_TOKENS, PANEL_ROWS, PANEL_SUMS};
+use crate::kernel::moe::{Combine, GateUp};
+use crate::kernel::pack::{Order, Pack, Packing, blocks};
+use crate::kernel::packed::{GROUP_ROWS, Int8, Packed, PackedExperts};
+use crate::kernel::panel::{FEW_TOKENS, PANEL_ROWS, PanelScratch, TASK_ROWS};
 use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::tiled::{Tiled, TiledExperts};
 use crate::kv::{self, Element, GROUP, KvStore, Layer, Planes};
 use crate::memory::{Memory, Parts};
 use crate::pool::Pool;
 use crate::simd::BLOCK;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::amx::Amx;
+use crate::simd::int8::{Int8Block, Int9Block};
 
 /// Multiplications below which an op is not worth waking the workers for.
 const PARALLEL_FROM: usize = 1 << 16;
+
+/// Rows up to which integer products are faster than tiles: of a dense product, and of an expert's on average.
+const FEW_DENSE: usize = 8;
+const FEW_OF_AN_EXPERT: usize = 4;
 
 /// Features that one task of an exact dense product computes at most.
 const EXACT_ROWS: usize = 48;
@@ -35,6 +44,7 @@ const EXACT_ROWS: usize = 48;
 /// A step in progress.
 pub(super) struct Run<'a> {
     pub(super) witness: Witness,
+    pub(super) precision: Precision,
     pub(super) pool: &'a mut Pool,
     pub(super) registry: &'a Registry,
     pub(super) buffers: &'a mut [Buffer],
@@ -114,42 +124,58 @@ impl Run<'_> {
         let rows = self.count(rows);
         let mut result = self.take_f32(out);
         let (n, k) = self.shape(weight);
-        let bias = bias.map(|bias| self.weights[bias.0 as usize].values());
-        let task = LinearTasks { bias, n, out: Parts::new(&mut result[..rows * n]), accumulate };
-        let parallel = rows * n * k >= PARALLEL_FROM;
-        let packed = self.weights[weight.0 as usize].panels();
-        match packed {
-            Some(_) => self.round::<Int8>(input, rows, k),
-            None => self.pack(input, rows, k, Order::Bf16),
-        }
-        let sums = PerThread::new(&mut self.scratch.sums, PANEL_SUMS);
-        if let Some(panels) = packed {
-            let inputs = &self.scratch.int8[..rows * blocks(k)];
-            let matrix = Packed::<Int8>::new(panels, n, k);
-            let size = chunk(n, self.pool.threads(), task_rows(rows));
-            let witness = self.witness;
-            let region = |i: usize, thread: usize| {
-                // SAFETY: each thread has its own part.
-                let sums = unsafe { sums.of(thread) };
-                witness.run_int8(task.kernel(matrix, inputs, 0, part(i, size, n), sums));
-            };
-            self.pool.run_if(parallel, n.div_ceil(size), &region);
-        } else {
-            let inputs = self.scratch.packed[..rows * blocks(k) * BLOCK].as_chunks::<BLOCK>().0;
-            let size = chunk(n, self.pool.threads(), EXACT_ROWS);
-            let weight = &self.weights[weight.0 as usize];
-            let witness = self.witness;
-            let region = |i: usize, thread: usize| {
-                let (piece, features) = part_of_piece(i, size, weight);
-                let matrix = Bf16::new(piece.bytes, k);
-                // SAFETY: each thread has its own part.
-                let sums = unsafe { sums.of(thread) };
-                witness.run(task.kernel(matrix, inputs, piece.first, features, sums));
-            };
-            let tasks = weight.rows().map(|piece| piece.rows.div_ceil(size)).sum();
-            self.pool.run_if(parallel, tasks, &region);
+        let weights = self.weights;
+        let bias = bias.map(|bias| weights[bias.0 as usize].values());
+        let weight = &weights[weight.0 as usize];
+        let tasks = LinearTasks { rows, n, k, bias, out: Parts::new(&mut result[..rows * n]), accumulate };
+        match Form::of(&weight.spec, self.precision, self.witness) {
+            Form::Stored => self.stored_linear(tasks, input, weight),
+            Form::Int8 => {
+                self.packed_linear(tasks, input, Packed::<Int8, Int8Block>::new(weight.panels(), n, k));
+            }
+            Form::Int9 => {
+                let packed = Packed::<Int8, Int9Block>::new(weight.panels(), n, k);
+                match self.tiles(weight, rows > FEW_DENSE) {
+                    #[cfg(target_arch = "x86_64")]
+                    Some(amx) => self.packed_linear(tasks, input, Tiled::new(amx, packed)),
+                    _ => self.packed_linear(tasks, input, packed),
+                }
+            }
         }
         self.put(out, Buffer::F32(result));
+    }
+
+    /// One task per chunk of features of each piece.
+    fn stored_linear(&mut self, tasks: LinearTasks<'_>, input: BufferId, weight: &Weight) {
+        let LinearTasks { rows, n, k, .. } = tasks;
+        self.pack(Order::Bf16, input, rows, k);
+        let (inputs, _, _, rooms) = self.scratch.of_product(rows * blocks(k));
+        let size = chunk(n, self.pool.threads(), EXACT_ROWS);
+        let witness = self.witness;
+        let region = |i: usize, thread: usize| {
+            let (piece, features) = part_of_piece(i, size, weight);
+            let matrix = Bf16::new(piece.bytes, k);
+            // SAFETY: each thread has its own room.
+            let scratch = unsafe { rooms.of(thread) };
+            witness.run(tasks.kernel(matrix, inputs, piece.first, features, scratch));
+        };
+        let count = weight.rows().map(|piece| piece.rows.div_ceil(size)).sum();
+        self.pool.run_if(tasks.are_many(), count, &region);
+    }
+
+    /// One task per chunk of features.
+    fn packed_linear<M: Matrix + Sync>(&mut self, tasks: LinearTasks<'_>, input: BufferId, matrix: M) {
+        let LinearTasks { rows, n, k, .. } = tasks;
+        self.pack(matrix.packing(), input, rows, k);
+        let (inputs, _, _, rooms) = self.scratch.of_product(rows * blocks(k));
+        let size = chunk(n, self.pool.threads(), task_rows(rows));
+        let witness = self.witness;
+        let region = |i: usize, thread: usize| {
+            // SAFETY: each thread has its own room.
+            let scratch = unsafe { rooms.of(thread) };
+            witness.run_int8(tasks.kernel(matrix, inputs, 0, part(i, size, n), scratch));
+        };
+        self.pool.run_if(tasks.are_many(), n.div_ceil(size), &region);
     }
 
     fn rope_kv_write(&mut self, qkv: BufferId, table: BufferId, layer: KvLayerId, num_heads: usize) {
@@ -287,27 +313,45 @@ impl Run<'_> {
             unreachable!("moe_gate_up only")
         };
         let (rows, k) = (self.step.rows(), self.width(experts));
-        let (out_features, in_features) = self.shape(weight);
+        let (out_features, _) = self.shape(weight);
         let mut result = self.take_f32(out);
         self.route(experts, rows * k, weight);
         let bias = self.weights[bias.0 as usize].values();
         let out_parts = Parts::new(&mut result[..rows * k * out_features / 2]);
-        let blocks = rows * in_features / BLOCK;
-        match experts_of(&self.weights[weight.0 as usize]) {
-            ExpertWeights::Stored(experts) => {
-                self.pack(input, rows, in_features, Order::Mx);
-                let (inputs, scratch) = self.scratch.exact_experts(blocks);
-                let tasks = GateUpTasks { experts, inputs, bias, k, limit, alpha, out: out_parts };
-                tasks.run(self.witness, self.pool, scratch);
-            }
-            ExpertWeights::Packed(experts) => {
-                self.round::<E2m1>(input, rows, in_features);
-                let (inputs, scratch) = self.scratch.packed_experts(blocks);
-                let tasks = GateUpTasks { experts, inputs, bias, k, limit, alpha, out: out_parts };
-                tasks.run(self.witness, self.pool, scratch);
-            }
+        let tasks = GateUpTasks { input, rows, k, bias, limit, alpha, out: out_parts };
+        match self.experts(weight) {
+            ExpertWeights::Stored(experts) => self.gate_up(tasks, experts),
+            ExpertWeights::Int8(experts) => self.gate_up(tasks, experts),
+            ExpertWeights::Int9(experts) => self.gate_up(tasks, experts),
+            #[cfg(target_arch = "x86_64")]
+            ExpertWeights::Tiled(experts) => self.gate_up(tasks, experts),
         }
         self.put(out, Buffer::F32(result));
+    }
+
+    /// One task per chosen expert and chunk of features.
+    fn gate_up<E: Experts>(&mut self, tasks: GateUpTasks<'_>, experts: E) {
+        let GateUpTasks { input, rows, k, bias, limit, alpha, out } = tasks;
+        let matrix = experts.expert(0);
+        self.pack_routed(matrix.packing(), input, (rows, k), matrix.blocks() * BLOCK);
+        let (inputs, routing, _, rooms) = self.scratch.of_product(rows * k * matrix.blocks());
+        let intermediate = experts.out_features() / 2;
+        let most = E::TASK_ROWS.min(task_rows(routing.mean()));
+        let size = chunk(2 * intermediate, self.pool.threads(), most) / 2;
+        let chunks = intermediate.div_ceil(size);
+        let witness = self.witness;
+        let region = |task: usize, thread: usize| {
+            let (expert, places) = routing.active(task / chunks);
+            let bias = &bias[4 * expert * intermediate..4 * (expert + 1) * intermediate];
+            let (weight, features) = (experts.expert(expert), part(task % chunks, size, intermediate));
+            let inputs = &inputs[places.start * weight.blocks()..places.end * weight.blocks()];
+            let choices = routing.choices(places);
+            // SAFETY: each thread has its own room.
+            let scratch = unsafe { rooms.of(thread) };
+            let kernel = GateUp { weight, bias, inputs, choices, features, limit, alpha, out, scratch };
+            experts.run(witness, kernel);
+        };
+        self.pool.run(routing.num_active() * chunks, &region);
     }
 
     fn moe_down(&mut self, op: &Op) {
@@ -315,54 +359,103 @@ impl Run<'_> {
             unreachable!("moe_down only")
         };
         let (rows, k) = (self.step.rows(), self.width(experts));
-        let (out_features, in_features) = self.shape(weight);
+        let (out_features, _) = self.shape(weight);
         let mut result = self.take_f32(out);
         self.route(experts, rows * k, weight);
         let bias = self.weights[bias.0 as usize].values();
-        let out_parts = Parts::new(&mut result[..rows * out_features]);
-        let blocks = rows * k * in_features / BLOCK;
-        match experts_of(&self.weights[weight.0 as usize]) {
-            ExpertWeights::Stored(experts) => {
-                self.pack(input, rows * k, in_features, Order::Mx);
-                let weights = &f32_of(self.buffers, weights)[..rows * k];
-                let (inputs, scratch) = self.scratch.exact_experts(blocks);
-                let tasks = DownTasks { experts, inputs, bias, weights, k, out: out_parts };
-                tasks.run(self.witness, self.pool, scratch);
-            }
-            ExpertWeights::Packed(experts) => {
-                self.round::<E2m1>(input, rows * k, in_features);
-                let weights = &f32_of(self.buffers, weights)[..rows * k];
-                let (inputs, scratch) = self.scratch.packed_experts(blocks);
-                let tasks = DownTasks { experts, inputs, bias, weights, k, out: out_parts };
-                tasks.run(self.witness, self.pool, scratch);
-            }
+        let tasks = DownTasks { input, rows, k, bias };
+        match self.experts(weight) {
+            ExpertWeights::Stored(experts) => self.down(tasks, experts),
+            ExpertWeights::Int8(experts) => self.down(tasks, experts),
+            ExpertWeights::Int9(experts) => self.down(tasks, experts),
+            #[cfg(target_arch = "x86_64")]
+            ExpertWeights::Tiled(experts) => self.down(tasks, experts),
         }
+        self.combine(weights, (rows, k), &mut result[..rows * out_features]);
         self.put(out, Buffer::F32(result));
     }
 
-    /// Rounds rows of `width` f32 of a buffer to int8 for a product with packed weights.
-    fn round<F: Format>(&mut self, input: BufferId, rows: usize, width: usize) {
+    /// Products of all choices: one task per chosen expert and chunk of features.
+    fn down<E: Experts>(&mut self, tasks: DownTasks<'_>, experts: E) {
+        let DownTasks { input, rows, k, bias } = tasks;
+        let matrix = experts.expert(0);
+        self.pack_routed(matrix.packing(), input, (rows * k, 1), matrix.blocks() * BLOCK);
+        let (inputs, routing, products, rooms) = self.scratch.of_product(rows * k * matrix.blocks());
+        let n = experts.out_features();
+        let most = E::TASK_ROWS.min(task_rows(routing.mean()));
+        let size = chunk(n, self.pool.threads(), most);
+        let chunks = n.div_ceil(size);
+        let out = Parts::new(&mut products[..rows * k * n]);
+        let witness = self.witness;
+        let region = |task: usize, thread: usize| {
+            let (expert, places) = routing.active(task / chunks);
+            let bias = Some(&bias[2 * expert * n..2 * (expert + 1) * n]);
+            let (weight, features) = (experts.expert(expert), part(task % chunks, size, n));
+            let (row, width, column, accumulate) = (places.start, n, 0, false);
+            let inputs = &inputs[places.start * weight.blocks()..places.end * weight.blocks()];
+            // SAFETY: each thread has its own room.
+            let scratch = unsafe { rooms.of(thread) };
+            let kernel =
+                Linear { weight, inputs, bias, features, accumulate, out, row, width, column, scratch };
+            experts.run(witness, kernel);
+        };
+        self.pool.run(routing.num_active() * chunks, &region);
+    }
+
+    /// Adds every row's products to the output.
+    fn combine(&mut self, weights: BufferId, (rows, k): (usize, usize), result: &mut [f32]) {
+        let weights = f32_of(self.buffers, weights);
+        let Scratch { products, routing, .. } = &*self.scratch;
+        let (witness, n) = (self.witness, result.len() / rows.max(1));
+        let out = Parts::new(result);
+        let region = |t: usize, _: usize| {
+            let choices = t * k..(t + 1) * k;
+            // SAFETY: each task has one row.
+            let out = unsafe { out.get(t * n..(t + 1) * n) };
+            let (places, weights) = (routing.places(choices.clone()), &weights[choices]);
+            witness.run(Combine { products, places, weights, out });
+        };
+        self.pool.run_if(rows * k * n >= PARALLEL_FROM, rows, &region);
+    }
+
+    /// Packs rows of `width` f32 of a buffer for a product.
+    fn pack<P: Packing>(&mut self, packing: P, input: BufferId, rows: usize, width: usize) {
         let input = f32_of(self.buffers, input);
         let (witness, blocks) = (self.witness, blocks(width));
-        let parts = Parts::new(&mut self.scratch.int8[..rows * blocks]);
+        let parts = Parts::new(self.scratch.activations.view::<P::Block>(rows * blocks));
         let region = |t: usize, _: usize| {
             // SAFETY: each task has one row.
             let out = unsafe { parts.get(t * blocks..(t + 1) * blocks) };
-            let row = &input[t * width..(t + 1) * width];
-            witness.run(ToInt8 { row, unit: F::UNIT, offset: F::OFFSET, out });
+            witness.run(Pack { packing, row: &input[t * width..(t + 1) * width], out });
         };
         self.pool.run_if(rows * width >= PARALLEL_FROM, rows, &region);
     }
 
-    /// Packs rows of `width` f32 of a buffer for a product.
-    fn pack(&mut self, input: BufferId, rows: usize, width: usize, order: Order) {
+    /// Packs rows of `width` f32 of a buffer for a product of experts: a copy for each of a row's `copies` choices, those of an expert
+    /// one after another.
+    fn pack_routed<P: Packing>(
+        &mut self,
+        packing: P,
+        input: BufferId,
+        (rows, copies): (usize, usize),
+        width: usize,
+    ) {
+        let blocks = blocks(width);
         let input = f32_of(self.buffers, input);
-        let (witness, packed) = (self.witness, blocks(width) * BLOCK);
-        let parts = Parts::new(&mut self.scratch.packed[..rows * packed]);
+        let Scratch { activations, routing, .. } = &mut *self.scratch;
+        let (witness, routing) = (self.witness, &*routing);
+        let parts = Parts::new(activations.view::<P::Block>(rows * copies * blocks));
         let region = |t: usize, _: usize| {
-            // SAFETY: each task has one row.
-            let out = unsafe { parts.get(t * packed..(t + 1) * packed) };
-            witness.run(Pack { row: &input[t * width..(t + 1) * width], order, out });
+            let (first, others) =
+                routing.places(t * copies..(t + 1) * copies).split_first().expect("a choice of the row");
+            // SAFETY: each task has the places of its row's choices, which are all different.
+            let place =
+                |place: u32| unsafe { parts.get(place as usize * blocks..(place as usize + 1) * blocks) };
+            let packed = place(*first);
+            witness.run(Pack { packing, row: &input[t * width..(t + 1) * width], out: &mut *packed });
+            for &other in others {
+                place(other).copy_from_slice(packed);
+            }
         };
         self.pool.run_if(rows * width >= PARALLEL_FROM, rows, &region);
     }
@@ -420,109 +513,101 @@ impl Run<'_> {
     }
 }
 
-/// The experts' matrices, as stored or packed.
+/// The experts' matrices, and how they are multiplied.
 enum ExpertWeights<'a> {
     Stored(MxExperts<'a>),
-    Packed(PackedExperts<'a>),
+    Int8(PackedExperts<'a, Int8Block>),
+    Int9(PackedExperts<'a, Int9Block>),
+    #[cfg(target_arch = "x86_64")]
+    Tiled(TiledExperts<'a>),
 }
 
-fn experts_of(weight: &Weight) -> ExpertWeights<'_> {
-    let (out_features, in_features) = (weight.spec.out_features, weight.spec.in_features);
-    match weight.panels() {
-        Some(bytes) => ExpertWeights::Packed(PackedExperts { bytes, out_features, in_features }),
-        None => {
-            let (codes, scales) = (weight.values(), weight.scales());
-            ExpertWeights::Stored(MxExperts { codes, scales, out_features, in_features })
+impl<'a> Run<'a> {
+    fn experts(&self, id: WeightId) -> ExpertWeights<'a> {
+        let weights = self.weights;
+        let weight = &weights[id.0 as usize];
+        let (out_features, in_features) = (weight.spec.out_features, weight.spec.in_features);
+        match Form::of(&weight.spec, self.precision, self.witness) {
+            Form::Stored => {
+                let (codes, scales) = (weight.values(), weight.scales());
+                ExpertWeights::Stored(MxExperts { codes, scales, out_features, in_features })
+            }
+            Form::Int8 => ExpertWeights::Int8(PackedExperts::new(weight.panels(), out_features, in_features)),
+            Form::Int9 => {
+                let experts = PackedExperts::new(weight.panels(), out_features, in_features);
+                match self.tiles(weight, self.scratch.routing.mean() > FEW_OF_AN_EXPERT) {
+                    #[cfg(target_arch = "x86_64")]
+                    Some(amx) => ExpertWeights::Tiled(TiledExperts { amx, experts }),
+                    _ => ExpertWeights::Int9(experts),
+                }
+            }
         }
+    }
+
+    /// The tiles that a weight can be multiplied with, where rows are `many` enough.
+    #[cfg(target_arch = "x86_64")]
+    fn tiles(&self, weight: &Weight, many: bool) -> Option<Amx> {
+        weight.tiles(self.witness).filter(|_| many)
+    }
+
+    /// There are none.
+    #[cfg(not(target_arch = "x86_64"))]
+    fn tiles(&self, _: &Weight, _: bool) -> Option<std::convert::Infallible> {
+        None
     }
 }
 
 /// What the tasks of a dense product share.
 #[derive(Clone, Copy)]
 struct LinearTasks<'a> {
-    bias: Option<&'a [u8]>,
+    rows: usize,
     /// Columns of the output.
     n: usize,
+    /// Columns of the input.
+    k: usize,
+    bias: Option<&'a [u8]>,
     out: Parts<'a, f32>,
     accumulate: bool,
 }
 
 impl<'a> LinearTasks<'a> {
-    /// Of a matrix whose first row is column `first` of the output.
+    /// Of a matrix whose first row is column `column` of the output.
     fn kernel<M: Matrix>(
         &self,
         weight: M,
         inputs: &'a [M::Activation],
-        first: usize,
+        column: usize,
         features: Range<usize>,
-        sums: &'a mut [f32],
+        scratch: PanelScratch<'a>,
     ) -> Linear<'a, M> {
-        let bias = self.bias.map(|bias| &bias[2 * first..2 * (first + weight.rows())]);
+        let bias = self.bias.map(|bias| &bias[2 * column..2 * (column + weight.rows())]);
         let &Self { n, out, accumulate, .. } = self;
-        Linear { weight, inputs, bias, features, accumulate, out, width: n, first, sums }
+        Linear { weight, inputs, bias, features, accumulate, out, row: 0, width: n, column, scratch }
+    }
+
+    /// Whether they are worth waking the workers for.
+    fn are_many(&self) -> bool {
+        self.rows * self.n * self.k >= PARALLEL_FROM
     }
 }
 
-/// One task per chosen expert and chunk of features.
-struct GateUpTasks<'a, E: Experts> {
-    experts: E,
-    inputs: &'a [Activation<E>],
-    bias: &'a [u8],
+/// What the tasks of the experts' first product share.
+struct GateUpTasks<'a> {
+    input: BufferId,
+    rows: usize,
     k: usize,
+    bias: &'a [u8],
     limit: f32,
     alpha: f32,
     out: Parts<'a, f32>,
 }
 
-impl<E: Experts> GateUpTasks<'_, E> {
-    fn run(self, witness: Witness, pool: &mut Pool, scratch: ExpertScratch<'_>) {
-        let Self { experts, inputs, bias, k, limit, alpha, out } = self;
-        let ExpertScratch { routing, expanded, sums, .. } = scratch;
-        let intermediate = experts.out_features() / 2;
-        let most = E::TASK_ROWS.min(task_rows(routing.num_choices() / routing.num_active().max(1)));
-        let size = chunk(2 * intermediate, pool.threads(), most) / 2;
-        let chunks = intermediate.div_ceil(size);
-        let region = |task: usize, thread: usize| {
-            let (expert, choices) = routing.active(task / chunks);
-            let bias = &bias[4 * expert * intermediate..4 * (expert + 1) * intermediate];
-            let (weight, features) = (experts.expert(expert), part(task % chunks, size, intermediate));
-            // SAFETY: each thread has its own parts.
-            let (expanded, sums) = unsafe { (expanded.of(thread), sums.of(thread)) };
-            let kernel =
-                GateUp { weight, bias, inputs, choices, k, features, limit, alpha, out, expanded, sums };
-            E::run(witness, kernel);
-        };
-        pool.run(routing.num_active() * chunks, &region);
-    }
-}
-
-/// One task per chunk of features, with all experts.
-struct DownTasks<'a, E: Experts> {
-    experts: E,
-    inputs: &'a [Activation<E>],
-    bias: &'a [u8],
-    weights: &'a [f32],
+/// What the tasks of the experts' second product share.
+struct DownTasks<'a> {
+    input: BufferId,
+    rows: usize,
     k: usize,
-    out: Parts<'a, f32>,
-}
-
-impl<E: Experts> DownTasks<'_, E> {
-    fn run(self, witness: Witness, pool: &mut Pool, scratch: ExpertScratch<'_>) {
-        let Self { experts, inputs, bias, weights, k, out } = self;
-        let ExpertScratch { routing, products, expanded, sums } = scratch;
-        let n = experts.out_features();
-        let size = chunk(n, pool.threads(), E::TASK_ROWS.min(DOWN_ROWS));
-        let region = |task: usize, thread: usize| {
-            // SAFETY: each thread has its own parts.
-            let (products, expanded, sums) =
-                unsafe { (products.of(thread), expanded.of(thread), sums.of(thread)) };
-            let (weight, features) = (experts, part(task, size, n));
-            let kernel =
-                Down { weight, bias, inputs, routing, weights, k, features, products, expanded, sums, out };
-            E::run(witness, kernel);
-        };
-        pool.run(n.div_ceil(size), &region);
-    }
+    bias: &'a [u8],
 }
 
 /// An f32 buffer's memory.
@@ -542,7 +627,7 @@ fn chunk(n: usize, threads: usize, most: usize) -> usize {
 /// Features of a task of packed weights: few where memory is waited for, so that the threads end together; many where a
 /// task's weights are asked for while those before them are multiplied.
 fn task_rows(tokens: usize) -> usize {
-    if tokens <= FEW_TOKENS { PANEL_ROWS / 2 } else { PANEL_ROWS }
+    if tokens <= FEW_TOKENS { PANEL_ROWS / 2 } else { TASK_ROWS }
 }
 
 /// The i-th chunk of a matrix whose pieces are each cut into chunks: its piece, and the chunk's rows in that.

@@ -5,47 +5,48 @@
 
 use sostenuto_ops::{BufferId, DeviceError, Op, Precision, Program, Registry, WeightId, WeightSpec};
 
-use super::weight::is_packed;
-
+use super::weight::Form;
+use crate::isa::Witness;
 use crate::kernel::attention::scratch_len;
-use crate::kernel::moe::{DOWN_ROWS, Routing};
+use crate::kernel::moe::Routing;
 use crate::kernel::pack::blocks;
 use crate::kernel::packed::expanded_len;
-use crate::kernel::panel::PANEL_SUMS;
+use crate::kernel::panel::{PANEL_SUMS, PanelScratch, expanded_tiles};
 use crate::kv::Geometry;
-use crate::memory::{Memory, Parts};
-use crate::simd::{BLOCK, Int8Block};
+use crate::memory::{Memory, Number, Parts};
+use crate::simd::BLOCK;
+use crate::simd::int8::{Int8Block, Int9Block};
 
 /// Scratch of a backend, enough for every program it has compiled.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Packed activations of the op at hand.
-    pub(super) packed: Memory<f32>,
-    /// Activations of the op at hand rounded to int8.
-    pub(super) int8: Memory<Int8Block>,
+    /// Activations of the op at hand, as its product takes them.
+    pub(super) activations: Memory<u8>,
     /// Which rows chose which experts.
     pub(super) routing: Routing,
+    /// Products of the experts, a row for each choice in the order of the routing.
+    pub(super) products: Memory<f32>,
     /// Of each thread, one after another.
     pub(super) threads: Memory<f32>,
     /// f32 of each thread.
     pub(super) per_thread: usize,
     /// Decoded rows, of each thread one after another.
-    pub(super) expanded: Memory<u8>,
+    expanded: Memory<u8>,
     /// Bytes of them of each thread.
-    pub(super) expanded_per_thread: usize,
+    expanded_per_thread: usize,
     /// Products of a panel, of each thread one after another.
-    pub(super) sums: Memory<f32>,
+    sums: Memory<f32>,
 }
 
 /// Elements of each kind that a program needs, or one op of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Need {
-    /// f32.
-    packed: usize,
-    /// Int8 blocks.
-    int8: usize,
+    /// Bytes of packed activations.
+    activations: usize,
     choices: usize,
     experts: usize,
+    /// f32.
+    products: usize,
     /// f32, a multiple of a cache line: threads' parts start on different ones.
     per_thread: usize,
     /// Bytes of decoded rows of each thread.
@@ -56,17 +57,21 @@ pub(super) struct Need {
 
 impl Need {
     /// What a checked program needs: the most of any op.
-    pub(super) fn of(program: &Program, registry: &Registry, precision: Precision) -> Self {
-        let lookup = Lookup { registry, precision };
+    pub(super) fn of(
+        program: &Program,
+        registry: &Registry,
+        (precision, witness): (Precision, Witness),
+    ) -> Self {
+        let lookup = Lookup { registry, precision, witness };
         program.iter().fold(Self::default(), |need, op| need.max(lookup.need(op)))
     }
 
     fn max(self, other: Self) -> Self {
         Self {
-            packed: self.packed.max(other.packed),
-            int8: self.int8.max(other.int8),
+            activations: self.activations.max(other.activations),
             choices: self.choices.max(other.choices),
             experts: self.experts.max(other.experts),
+            products: self.products.max(other.products),
             per_thread: self.per_thread.max(other.per_thread),
             expanded: self.expanded.max(other.expanded),
             sums: self.sums.max(other.sums),
@@ -75,8 +80,8 @@ impl Need {
 
     /// Size in bytes of a fresh scratch after [`Scratch::reserve`].
     pub(super) fn bytes(&self, threads: usize) -> usize {
-        Memory::<f32>::planned_bytes(self.packed)
-            + Memory::<Int8Block>::planned_bytes(self.int8)
+        Memory::<u8>::planned_bytes(self.activations)
+            + Memory::<f32>::planned_bytes(self.products)
             + Memory::<f32>::planned_bytes(self.per_thread * threads)
             + Memory::<u8>::planned_bytes(self.expanded * threads)
             + Memory::<f32>::planned_bytes(self.sums * threads)
@@ -84,90 +89,88 @@ impl Need {
     }
 }
 
+/// Makes a memory longer where it is too short.
+fn grow<T: Number>(memory: &mut Memory<T>, len: usize, what: &str) -> Result<(), DeviceError> {
+    if len > memory.len() {
+        *memory = Memory::zeroed(len, what)?;
+    }
+    Ok(())
+}
+
 impl Scratch {
     /// Grows to what a program needs.
     pub(super) fn reserve(&mut self, need: Need, threads: usize) -> Result<(), DeviceError> {
-        if need.int8 > self.int8.len() {
-            self.int8 = Memory::zeroed(need.int8, "int8 activations")?;
-        }
-        if need.packed > self.packed.len() {
-            self.packed = Memory::zeroed(need.packed, "packed activations")?;
-        }
-        if need.per_thread > self.per_thread {
-            self.threads = Memory::zeroed(need.per_thread * threads, "scratch of the threads")?;
-            self.per_thread = need.per_thread;
-        }
-        if need.expanded > self.expanded_per_thread {
-            self.expanded = Memory::zeroed(need.expanded * threads, "decoded rows of the threads")?;
-            self.expanded_per_thread = need.expanded;
-        }
-        if need.sums * threads > self.sums.len() {
-            self.sums = Memory::zeroed(need.sums * threads, "products of the threads")?;
-        }
+        grow(&mut self.activations, need.activations, "packed activations")?;
+        grow(&mut self.products, need.products, "products of the experts")?;
+        self.per_thread = self.per_thread.max(need.per_thread);
+        grow(&mut self.threads, self.per_thread * threads, "scratch of the threads")?;
+        self.expanded_per_thread = self.expanded_per_thread.max(need.expanded);
+        grow(&mut self.expanded, self.expanded_per_thread * threads, "decoded rows of the threads")?;
+        grow(&mut self.sums, need.sums * threads, "products of the threads")?;
         self.routing.reserve(need.choices, need.experts);
         Ok(())
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.packed.bytes()
-            + self.int8.bytes()
+        self.activations.bytes()
+            + self.products.bytes()
             + self.threads.bytes()
             + self.expanded.bytes()
             + self.sums.bytes()
             + self.routing.bytes()
     }
+
+    /// What a product uses: its `blocks` blocks of activations, the routing, the experts' products, and the threads' rooms
+    /// for panels.
+    pub(super) fn of_product<B: Number>(
+        &mut self,
+        blocks: usize,
+    ) -> (&[B], &Routing, &mut [f32], PanelRooms<'_>) {
+        let expanded = PerThread::new(&mut self.expanded, self.expanded_per_thread);
+        let rooms = PanelRooms { sums: PerThread::new(&mut self.sums, PANEL_SUMS), expanded };
+        (self.activations.view(blocks), &self.routing, &mut self.products, rooms)
+    }
 }
 
-/// What an expert product needs beside its inputs.
-pub(super) struct ExpertScratch<'a> {
-    pub(super) routing: &'a Routing,
-    pub(super) products: PerThread<'a, f32>,
-    pub(super) expanded: PerThread<'a, u8>,
-    pub(super) sums: PerThread<'a, f32>,
+/// A room for panels for each thread.
+pub(super) struct PanelRooms<'a> {
+    sums: PerThread<'a, f32>,
+    expanded: PerThread<'a, u8>,
+}
+
+impl<'a> PanelRooms<'a> {
+    /// # Safety
+    /// No other borrow of the thread's room may live at the same time.
+    pub(super) unsafe fn of(&self, thread: usize) -> PanelScratch<'a> {
+        // SAFETY: the caller's.
+        unsafe { PanelScratch { sums: self.sums.of(thread), expanded: self.expanded.of(thread) } }
+    }
 }
 
 /// A part of memory for each thread.
-pub(super) struct PerThread<'a, T> {
+struct PerThread<'a, T> {
     parts: Parts<'a, T>,
     size: usize,
 }
 
 impl<'a, T> PerThread<'a, T> {
-    pub(super) fn new(memory: &'a mut [T], size: usize) -> Self {
+    fn new(memory: &'a mut [T], size: usize) -> Self {
         Self { parts: Parts::new(memory), size }
     }
 
     /// # Safety
     /// No other borrow of the thread's part may live at the same time.
     #[allow(clippy::mut_from_ref)]
-    pub(super) unsafe fn of(&self, thread: usize) -> &'a mut [T] {
+    unsafe fn of(&self, thread: usize) -> &'a mut [T] {
         // SAFETY: the caller's.
         unsafe { self.parts.get(thread * self.size..(thread + 1) * self.size) }
-    }
-}
-
-impl Scratch {
-    /// For experts as stored: `blocks` blocks of inputs, and the rest.
-    pub(super) fn exact_experts(&mut self, blocks: usize) -> (&[[f32; BLOCK]], ExpertScratch<'_>) {
-        let Self { packed, routing, threads, per_thread, expanded, sums, .. } = self;
-        let products = PerThread::new(threads, *per_thread);
-        let (expanded, sums) = (PerThread::new(&mut expanded[..0], 0), PerThread::new(sums, PANEL_SUMS));
-        (&packed.as_chunks::<BLOCK>().0[..blocks], ExpertScratch { routing, products, expanded, sums })
-    }
-
-    /// The same for packed experts.
-    pub(super) fn packed_experts(&mut self, blocks: usize) -> (&[Int8Block], ExpertScratch<'_>) {
-        let Self { int8, routing, threads, per_thread, expanded, expanded_per_thread, sums, .. } = self;
-        let products = PerThread::new(threads, *per_thread);
-        let (expanded, sums) =
-            (PerThread::new(expanded, *expanded_per_thread), PerThread::new(sums, PANEL_SUMS));
-        (&int8[..blocks], ExpertScratch { routing, products, expanded, sums })
     }
 }
 
 struct Lookup<'a> {
     registry: &'a Registry,
     precision: Precision,
+    witness: Witness,
 }
 
 impl Lookup<'_> {
@@ -175,11 +178,7 @@ impl Lookup<'_> {
         match *op {
             Op::Linear { input, weight, .. } => {
                 let (rows, width) = self.buffer(input);
-                let need = Need { sums: PANEL_SUMS, ..Need::default() };
-                match is_packed(self.weight(weight), self.precision) {
-                    true => Need { int8: rows * blocks(width), ..need },
-                    false => Need { packed: rows * blocks(width) * BLOCK, ..need },
-                }
+                self.product(self.weight(weight), rows * blocks(width))
             }
             Op::Attention { layer, num_heads, .. } => {
                 let (kv, _) = self.registry.kv_layer(op.name(), layer).expect("the program was checked");
@@ -187,25 +186,33 @@ impl Lookup<'_> {
                 let per_thread = scratch_len(group, &Geometry::new(kv)).next_multiple_of(BLOCK);
                 Need { per_thread, ..Need::default() }
             }
-            Op::MoeGateUp { input, experts, weight, .. } => self.experts(input, experts, weight),
-            Op::MoeDown { input, experts, weight, .. } => {
-                let need = self.experts(input, experts, weight);
-                Need { per_thread: (need.choices * DOWN_ROWS).next_multiple_of(BLOCK), ..need }
+            Op::MoeGateUp { experts, weight, .. } => self.experts(experts, weight),
+            Op::MoeDown { experts, weight, .. } => {
+                let need = self.experts(experts, weight);
+                Need { products: need.choices * self.weight(weight).out_features, ..need }
             }
             _ => Need::default(),
         }
     }
 
-    /// Of either expert product: its input packed, or rounded to int8, and the routing.
-    fn experts(&self, input: BufferId, experts: BufferId, weight: WeightId) -> Need {
-        let ((rows, width), (choices, k)) = (self.buffer(input), self.buffer(experts));
-        let spec = self.weight(weight);
-        let need = Need { choices: choices * k, experts: spec.experts, sums: PANEL_SUMS, ..Need::default() };
-        match is_packed(spec, self.precision) {
-            true => {
-                Need { int8: rows * blocks(width), expanded: expanded_len(blocks(spec.in_features)), ..need }
+    /// Of either expert product: an input for each choice, and the routing.
+    fn experts(&self, experts: BufferId, weight: WeightId) -> Need {
+        let ((rows, k), spec) = (self.buffer(experts), self.weight(weight));
+        let need = self.product(spec, rows * k * blocks(spec.in_features));
+        Need { choices: rows * k, experts: spec.experts, ..need }
+    }
+
+    /// Of a product with so many blocks of activations.
+    fn product(&self, spec: &WeightSpec, inputs: usize) -> Need {
+        let need = Need { sums: PANEL_SUMS, ..Need::default() };
+        let expanded = expanded_len(blocks(spec.in_features));
+        match Form::of(spec, self.precision, self.witness) {
+            Form::Stored => Need { activations: inputs * size_of::<[f32; BLOCK]>(), ..need },
+            Form::Int8 => Need { activations: inputs * size_of::<Int8Block>(), expanded, ..need },
+            Form::Int9 => {
+                let activations = inputs * size_of::<Int9Block>();
+                Need { activations, expanded: expanded.max(expanded_tiles(blocks(spec.in_features))), ..need }
             }
-            false => Need { packed: rows * width, ..need },
         }
     }
 

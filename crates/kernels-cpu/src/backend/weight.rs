@@ -3,16 +3,20 @@
 // Tasks write disjoint panels.
 #![allow(unsafe_code)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use memmap2::{Advice, MmapMut};
 use sostenuto_formats::SharedBytes;
 use sostenuto_ops::{DeviceError, Precision, WeightData, WeightFormat, WeightSpec};
 
-use crate::isa::Witness;
+use crate::isa::{Isa, Witness};
 use crate::kernel::packed::{E2m1, GROUP_ROWS, Int8, Layout};
 use crate::kernel::repack::{PackInt8, pack_mxfp4};
 use crate::memory::Parts;
 use crate::pool::Pool;
 use crate::simd::BLOCK;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::amx::Amx;
 
 /// Panels that one task packs.
 const PANELS_PER_TASK: usize = 4;
@@ -32,8 +36,13 @@ enum Storage {
         /// Empty for bf16.
         scales: SharedBytes,
     },
-    /// The panels of each expert, one after another.
-    Packed(MmapMut),
+    Packed {
+        /// The panels of each expert, one after another.
+        panels: MmapMut,
+        /// Whether all weights are normal numbers in bf16 (or zeros), so that tiles can multiply them.
+        #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+        are_normal: bool,
+    },
 }
 
 /// Consecutive rows of a matrix.
@@ -45,7 +54,28 @@ pub(super) struct Piece<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// Whether a weight is held in packed panels, and so multiplied with activations rounded to int8.
+/// How a weight is held and multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As stored, with f32 activations.
+    Stored,
+    /// In packed panels, with activations rounded to int8.
+    Int8,
+    /// In packed panels, with activations rounded to integers that suit tiles too.
+    Int9,
+}
+
+impl Form {
+    pub(super) fn of(spec: &WeightSpec, precision: Precision, witness: Witness) -> Self {
+        match (is_packed(spec, precision), witness.isa()) {
+            (false, _) => Self::Stored,
+            (true, Isa::Amx) => Self::Int9,
+            (true, _) => Self::Int8,
+        }
+    }
+}
+
+/// Whether a weight is held in packed panels.
 pub(super) fn is_packed(spec: &WeightSpec, precision: Precision) -> bool {
     precision == Precision::Fast && (spec.format == WeightFormat::Mxfp4 || spec.may_round)
 }
@@ -90,20 +120,24 @@ impl Weight {
         // Where the system has no huge pages, small ones do.
         let _ = memory.advise(Advice::HugePage);
         let panels = Parts::new(&mut memory);
+        let are_normal = AtomicBool::new(true);
         let count = self.spec.experts * layout.panels;
         let region = |task: usize, _: usize| {
             for i in task * PANELS_PER_TASK..count.min((task + 1) * PANELS_PER_TASK) {
                 // SAFETY: each task has its own panels.
                 let panel = unsafe { panels.get(i * layout.panel..(i + 1) * layout.panel) };
-                self.pack_panel(witness, &layout, i, panel);
+                if !self.pack_panel(witness, &layout, i, panel) {
+                    are_normal.store(false, Ordering::Relaxed);
+                }
             }
         };
         pool.run(count.div_ceil(PANELS_PER_TASK), &region);
-        Ok(Self { spec: self.spec, storage: Storage::Packed(memory) })
+        let are_normal = are_normal.into_inner();
+        Ok(Self { spec: self.spec, storage: Storage::Packed { panels: memory, are_normal } })
     }
 
-    /// The i-th panel, counted over all experts.
-    fn pack_panel(&self, witness: Witness, layout: &Layout, i: usize, panel: &mut [u8]) {
+    /// The i-th panel, counted over all experts; whether its weights are all normal numbers.
+    fn pack_panel(&self, witness: Witness, layout: &Layout, i: usize, panel: &mut [u8]) -> bool {
         let (expert, first) = (i / layout.panels, i % layout.panels * GROUP_ROWS);
         let rows = first..self.spec.out_features.min(first + GROUP_ROWS);
         match self.spec.format {
@@ -111,14 +145,16 @@ impl Weight {
                 let blocks = |row| (expert * self.spec.out_features + row) * layout.blocks;
                 let range = blocks(rows.start)..blocks(rows.end);
                 let codes = &self.values()[range.start * BLOCK / 2..range.end * BLOCK / 2];
-                pack_mxfp4(codes, &self.scales()[range], layout, panel);
+                pack_mxfp4(codes, &self.scales()[range], layout, panel)
             }
             WeightFormat::Bf16 => {
                 let mut bytes: [&[u8]; GROUP_ROWS] = [&[]; GROUP_ROWS];
                 for (bytes, row) in bytes.iter_mut().zip(rows.clone()) {
                     *bytes = self.row(row);
                 }
-                witness.run(PackInt8 { rows: &bytes[..rows.len()], layout, panel });
+                let powers = witness.isa() == Isa::Amx;
+                witness.run(PackInt8 { rows: &bytes[..rows.len()], powers, layout, panel });
+                true
             }
         }
     }
@@ -129,7 +165,7 @@ impl Weight {
             Storage::Stored { pieces, scales } => {
                 pieces.iter().map(|piece| piece.len()).sum::<usize>() + scales.len()
             }
-            Storage::Packed(memory) => memory.len(),
+            Storage::Packed { panels, .. } => panels.len(),
         }
     }
 
@@ -138,18 +174,27 @@ impl Weight {
         if is_packed(spec, precision) { spec.experts * layout(spec).bytes() } else { spec.bytes() }
     }
 
-    /// The panels of all experts, where it is packed.
-    pub(super) fn panels(&self) -> Option<&[u8]> {
+    /// The panels of all experts of a packed weight.
+    pub(super) fn panels(&self) -> &[u8] {
         match &self.storage {
-            Storage::Stored { .. } => None,
-            Storage::Packed(memory) => Some(memory),
+            Storage::Stored { .. } => unreachable!("{} is stored as it came", self.spec.name),
+            Storage::Packed { panels, .. } => panels,
+        }
+    }
+
+    /// The tiles that can multiply it, if there are any.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn tiles(&self, witness: Witness) -> Option<Amx> {
+        match (&self.storage, witness) {
+            (Storage::Packed { are_normal: true, .. }, Witness::Amx(amx)) => Some(amx),
+            _ => None,
         }
     }
 
     fn pieces(&self) -> &[SharedBytes] {
         match &self.storage {
             Storage::Stored { pieces, .. } => pieces,
-            Storage::Packed(_) => unreachable!("{} is packed", self.spec.name),
+            Storage::Packed { .. } => unreachable!("{} is packed", self.spec.name),
         }
     }
 
@@ -163,7 +208,7 @@ impl Weight {
     pub(super) fn scales(&self) -> &[u8] {
         match &self.storage {
             Storage::Stored { scales, .. } => scales,
-            Storage::Packed(_) => unreachable!("{} is packed", self.spec.name),
+            Storage::Packed { .. } => unreachable!("{} is packed", self.spec.name),
         }
     }
 
@@ -201,7 +246,6 @@ fn joined(mut pieces: Vec<SharedBytes>, name: &str) -> Result<SharedBytes, Devic
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Isa;
 
     fn piece(bytes: &[u8]) -> SharedBytes {
         SharedBytes::from_vec(bytes.to_vec())

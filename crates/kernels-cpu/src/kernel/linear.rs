@@ -8,21 +8,22 @@ use std::ops::Range;
 use sostenuto_formats::codes::bf16_to_f32;
 
 use crate::kernel::matrix::Matrix;
-use crate::kernel::panel::{MOST_TOKENS, PANEL_ROWS, Panel, multiply};
+use crate::kernel::panel::{PANEL_ROWS, PanelScratch, multiply, panels};
 use crate::memory::Parts;
 use crate::simd::{Kernel, Simd};
 
-/// `out[t][first + o] = weight[o] · input[t] + bias[o]`, or `+=`, for the output features `features`.
+/// `out[t][column + o] = weight[o] · input[t] + bias[o]`, or `+=`, for the output features `features`.
 ///
 /// | argument | type | shape |
 /// |---|---|---|
-/// | `weight` | bf16, or packed int8 | `[n, k]` |
-/// | `inputs` | f32 blocks, or int8 blocks | `[rows, ⌈k/32⌉]` |
+/// | `weight` | any [`Matrix`] | `[n, k]` |
+/// | `inputs` | blocks as the matrix takes them | `[rows, ⌈k/32⌉]` |
 /// | `bias` | bf16 bytes | `[n]` |
-/// | `features` | output features | within `n`, at most 128, starting at a multiple of 16 |
-/// | `out` | f32 | `[rows, width]` |
-/// | `sums` | scratch | see [`Panel`] |
-/// | `width`, `first` | | columns of `out`, and the one of feature 0; `first + n` at most `width` |
+/// | `features` | output features | within `n`, starting at a multiple of 16 |
+/// | `out` | f32 | `[row + rows, width]` |
+/// | `row` | | row of `out` of the first input |
+/// | `width`, `column` | | columns of `out`, and the one of feature 0; `column + n` at most `width` |
+/// | `scratch` | | see [`PanelScratch`] |
 ///
 /// # Numerics
 /// See the crate's documentation; the bias is added to the finished sum, then that to what `out` held.
@@ -31,14 +32,15 @@ use crate::simd::{Kernel, Simd};
 /// If sizes do not belong together.
 ///
 /// # Cost
-/// `2·k` bytes of weights per output feature once per 12 rows, or `17/16·k` bytes once per 64 rows; bound by memory for
-/// one row, by multiplications for many.
+/// Reads the weights once and then from the caches, once per [`Matrix::TOKENS`] rows; bound by memory for one row, by
+/// multiplications for many.
 ///
 /// # Source
-/// The linear layers of openai/gpt-oss `gpt_oss/torch/model.py`: q, k, v, output, router, unembedding.
+/// The linear layers of openai/gpt-oss `gpt_oss/torch/model.py`: q, k, v, output, router, unembedding; an expert's second
+/// matrix.
 ///
 /// # Safety
-/// Whoever makes it vouches that no other task writes columns `first + features` of `out`.
+/// Whoever makes it vouches that no other task writes columns `column + features` of these rows of `out`.
 pub(crate) struct Linear<'a, M: Matrix> {
     pub(crate) weight: M,
     pub(crate) inputs: &'a [M::Activation],
@@ -46,9 +48,10 @@ pub(crate) struct Linear<'a, M: Matrix> {
     pub(crate) features: Range<usize>,
     pub(crate) accumulate: bool,
     pub(crate) out: Parts<'a, f32>,
+    pub(crate) row: usize,
     pub(crate) width: usize,
-    pub(crate) first: usize,
-    pub(crate) sums: &'a mut [f32],
+    pub(crate) column: usize,
+    pub(crate) scratch: PanelScratch<'a>,
 }
 
 impl<M: Matrix> Kernel for Linear<'_, M> {
@@ -56,39 +59,38 @@ impl<M: Matrix> Kernel for Linear<'_, M> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let (width, column) = (self.width, self.first);
-        assert!(column + self.weight.rows() <= width, "columns of the output");
+        assert!(self.column + self.weight.rows() <= self.width, "columns of the output");
+        let (bias, accumulate) = (self.bias, self.accumulate);
         let blocks = self.weight.blocks();
-        let sums = std::mem::take(&mut self.sums);
-        let mut first = 0;
-        for group in self.inputs.chunks(blocks * M::TOKENS) {
-            let tokens = group.len() / blocks;
-            let mut rows: [&[M::Activation]; MOST_TOKENS] = [&[]; MOST_TOKENS];
-            for (row, input) in rows.iter_mut().zip(group.chunks_exact(blocks)) {
-                *row = input;
+        let tokens = self.inputs.len() / blocks;
+        for (rows, tokens) in panels::<M>(self.features.clone(), tokens) {
+            let inputs = &self.inputs[tokens.start * blocks..tokens.end * blocks];
+            multiply(s, self.weight, rows.clone(), &mut self.scratch.panel(inputs, blocks));
+            for (t, sums) in tokens.zip(self.scratch.sums.chunks_exact_mut(PANEL_ROWS)) {
+                let start = (self.row + t) * self.width + self.column;
+                // SAFETY: no other task has these columns of this row.
+                let out = unsafe { self.out.get(start + rows.start..start + rows.end) };
+                finish(bias.map(|bias| &bias[2 * rows.start..2 * rows.end]), accumulate, sums, out);
             }
-            let mut panel = Panel { inputs: &rows[..tokens], sums, expanded: &mut [] };
-            multiply(s, self.weight, self.features.clone(), &mut panel);
-            for t in 0..tokens {
-                let start = (first + t) * width + column;
-                // SAFETY: no other task has these columns.
-                let out = unsafe { self.out.get(start + self.features.start..start + self.features.end) };
-                self.finish(&sums[t * PANEL_ROWS..(t + 1) * PANEL_ROWS], out);
-            }
-            first += tokens;
         }
     }
 }
 
-impl<M: Matrix> Linear<'_, M> {
-    /// Adds the bias, and what was there.
-    #[inline(always)]
-    fn finish(&self, sums: &[f32], out: &mut [f32]) {
-        for (i, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
-            let bias = self.bias.map_or(0.0, |bias| bf16_at(bias, self.features.start + i));
-            let value = sum + bias;
-            *out = if self.accumulate { *out + value } else { value };
+/// Adds the bias, and what was there.
+#[inline(always)]
+fn finish(bias: Option<&[u8]>, accumulate: bool, sums: &mut [f32], out: &mut [f32]) {
+    let sums = &mut sums[..out.len()];
+    if let Some(bias) = bias {
+        for (sum, &bias) in sums.iter_mut().zip(bias.as_chunks::<2>().0) {
+            *sum += bf16_to_f32(u16::from_le_bytes(bias));
         }
+    }
+    if accumulate {
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out += *sum;
+        }
+    } else {
+        out.copy_from_slice(sums);
     }
 }
 

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::isa::Witness;
+use crate::kernel::pack::{Order, Packing};
 use crate::kernel::panel::{Panel, strips, strips_of};
 use crate::memory::Number;
 use crate::simd::{BLOCK, Kernel, Simd};
@@ -18,6 +19,9 @@ pub(crate) trait Matrix: Copy {
     /// One block of activations.
     type Activation: Number;
 
+    /// How activations become blocks.
+    type Packing: Packing<Block = Self::Activation>;
+
     /// Most rows of activations in a panel, at most [`MOST_TOKENS`](crate::kernel::panel::MOST_TOKENS): they stay in
     /// the second-level cache while the matrix's rows pass.
     const TOKENS: usize;
@@ -27,6 +31,9 @@ pub(crate) trait Matrix: Copy {
 
     /// Blocks of a row of activations.
     fn blocks(&self) -> usize;
+
+    /// How activations become blocks.
+    fn packing(&self) -> Self::Packing;
 
     /// Multiplies rows with the panel's activations, in tiles that suit the format.
     fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>);
@@ -81,6 +88,7 @@ impl<'a> Bf16<'a> {
 
 impl Matrix for Bf16<'_> {
     type Activation = [f32; BLOCK];
+    type Packing = Order;
     const TOKENS: usize = F32_TOKENS;
 
     #[inline(always)]
@@ -93,9 +101,13 @@ impl Matrix for Bf16<'_> {
         self.whole_blocks() + usize::from(self.has_tail())
     }
 
+    fn packing(&self) -> Order {
+        Order::Bf16
+    }
+
     #[inline(always)]
     fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
-        match panel.tokens() {
+        match panel.tokens {
             1 => strips::<S, Self, 8, 1>(s, *self, rows, panel),
             2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
             _ => strips_of::<S, Self, 3, 4>(s, *self, rows, panel),
@@ -210,7 +222,7 @@ pub(crate) trait Experts: Copy + Sync {
     fn out_features(&self) -> usize;
 
     /// Runs a kernel that uses it.
-    fn run<K: Kernel>(witness: Witness, kernel: K) -> K::Output;
+    fn run<K: Kernel>(&self, witness: Witness, kernel: K) -> K::Output;
 }
 
 /// With f32 activations.
@@ -230,13 +242,14 @@ impl<'a> Experts for MxExperts<'a> {
     }
 
     #[inline]
-    fn run<K: Kernel>(witness: Witness, kernel: K) -> K::Output {
+    fn run<K: Kernel>(&self, witness: Witness, kernel: K) -> K::Output {
         witness.run(kernel)
     }
 }
 
 impl Matrix for Mx<'_> {
     type Activation = [f32; BLOCK];
+    type Packing = Order;
     const TOKENS: usize = F32_TOKENS;
 
     #[inline(always)]
@@ -249,9 +262,13 @@ impl Matrix for Mx<'_> {
         self.blocks
     }
 
+    fn packing(&self) -> Order {
+        Order::Mx
+    }
+
     #[inline(always)]
     fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Self::Activation>) {
-        match panel.tokens() {
+        match panel.tokens {
             1 => strips::<S, Self, 4, 1>(s, *self, rows, panel),
             2 => strips::<S, Self, 4, 2>(s, *self, rows, panel),
             3 => strips::<S, Self, 4, 3>(s, *self, rows, panel),

@@ -9,3 +9,5 @@ pub(crate) mod packed;
 pub(crate) mod panel;
 pub(crate) mod repack;
 pub(crate) mod rows;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tiled;

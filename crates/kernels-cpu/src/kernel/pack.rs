@@ -1,6 +1,9 @@
 //! Activations in the order in which decoded weights come.
 
-use crate::simd::int8::{Int8Block, QUAD, QUAD_ORDER, QUADS};
+use crate::memory::Number;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::amx::{Amx, Bf16Block};
+use crate::simd::int8::{Int8Block, Int9Block, IntegerBlock, QUAD, QUAD_ORDER, QUADS};
 use crate::simd::{BLOCK, Kernel, Simd};
 
 /// Blocks of a row of `len` elements.
@@ -8,136 +11,230 @@ pub(crate) fn blocks(len: usize) -> usize {
     len.div_ceil(BLOCK)
 }
 
-/// Which weights the activations are packed for.
+/// How a product takes its activations: rounded or not, and in which order.
+pub(crate) trait Packing: Copy + Send + Sync {
+    /// 32 activations.
+    type Block: Number;
+
+    /// Packs a block.
+    fn pack<S: Simd>(self, s: S, x: &[f32; BLOCK]) -> Self::Block;
+}
+
+/// Packs a row of activations; zeros beyond its end.
+///
+/// | argument | type | shape |
+/// |---|---|---|
+/// | `row` | f32 | `[n]` |
+/// | `out` | blocks | `[⌈n/32⌉]` |
+///
+/// # Panics
+/// If the lengths do not belong together.
+///
+/// # Cost
+/// Reads the row once or twice.
+pub(crate) struct Pack<'a, P: Packing> {
+    pub(crate) packing: P,
+    pub(crate) row: &'a [f32],
+    pub(crate) out: &'a mut [P::Block],
+}
+
+impl<P: Packing> Kernel for Pack<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        assert_eq!(self.out.len(), blocks(self.row.len()), "a block of the output per block");
+        let (whole, tail) = self.row.as_chunks::<BLOCK>();
+        let (outputs, last) = self.out.split_at_mut(whole.len());
+        for (x, out) in whole.iter().zip(outputs) {
+            *out = self.packing.pack(s, x);
+        }
+        if let Some(out) = last.first_mut() {
+            let mut padded = [0.0; BLOCK];
+            padded[..tail.len()].copy_from_slice(tail);
+            *out = self.packing.pack(s, &padded);
+        }
+    }
+}
+
+/// Activations in f32, `out[b][i] = row[32·b + order[i]]`, in the order of decoded weights.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
     Bf16,
     Mx,
 }
 
-/// `out[b][i] = row[32·b + order[i]]`, zeros beyond the end.
-///
-/// | argument | type | shape |
-/// |---|---|---|
-/// | `row` | f32 | `[n]` |
-/// | `out` | f32 | `[⌈n/32⌉, 32]` |
-///
-/// # Numerics
-/// Exact.
-///
-/// # Panics
-/// If the lengths do not belong together.
-///
-/// # Cost
-/// Reads and writes the row once.
-pub(crate) struct Pack<'a> {
-    pub(crate) row: &'a [f32],
-    pub(crate) order: Order,
-    pub(crate) out: &'a mut [f32],
-}
-
-impl Kernel for Pack<'_> {
-    type Output = ();
+impl Packing for Order {
+    type Block = [f32; BLOCK];
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        match self.order {
-            Order::Bf16 => permute(self.row, &S::BF16_ORDER, self.out),
-            Order::Mx => permute(self.row, &S::MX_ORDER, self.out),
-        }
+    fn pack<S: Simd>(self, _: S, x: &[f32; BLOCK]) -> [f32; BLOCK] {
+        let order = match self {
+            Self::Bf16 => S::BF16_ORDER,
+            Self::Mx => S::MX_ORDER,
+        };
+        order.map(|element| x[usize::from(element)])
     }
 }
 
-#[inline(always)]
-fn permute(row: &[f32], order: &[u8; BLOCK], out: &mut [f32]) {
-    let (inputs, tail) = row.as_chunks::<BLOCK>();
-    let (outputs, rest) = out.as_chunks_mut::<BLOCK>();
-    assert!(rest.is_empty() && outputs.len() == blocks(row.len()), "a whole number of blocks");
-    for (input, output) in inputs.iter().zip(&mut *outputs) {
-        for (value, &element) in output.iter_mut().zip(order) {
-            *value = input[usize::from(element)];
-        }
-    }
-    if !tail.is_empty() {
-        let output = &mut outputs[inputs.len()];
-        for (value, &element) in output.iter_mut().zip(order) {
-            *value = tail.get(usize::from(element)).copied().unwrap_or(0.0);
-        }
-    }
-}
+/// Magnitudes below this count as zero when rounded to integers: a 254th of it is barely a normal number.
+const SMALLEST: f32 = 1e-35;
 
-/// Magnitudes below this count as zero when rounded to int8: 127 over it would overflow.
-const SMALLEST: f32 = 1e-36;
-
-/// Rounds a row to int8 per block of 32, for a product with weights in a packed format:
-/// `value = round(x · (127 / max|x|))`, `x ≈ max|x| / 127 · value`.
+/// Activations rounded to int8 per block of 32: `value = round(x · (127 / max|x|))`, `x ≈ max|x| / 127 · value`.
 ///
-/// | argument | type | shape |
-/// |---|---|---|
-/// | `row` | f32 | `[n]` |
-/// | `unit`, `offset` | | [`Format::UNIT`](super::packed::Format), [`Format::OFFSET`](super::packed::Format) |
-/// | `out` | int8 blocks | `[⌈n/32⌉]`, zeros beyond the row's end |
+/// `unit` and `offset` are [`Format::UNIT`](super::packed::Format) and [`Format::OFFSET`](super::packed::Format) of the
+/// weights.
 ///
 /// # Numerics
 /// To nearest even; off by at most `max|x| / 254` and the rounding of the factors. A block whose magnitudes are all
-/// below 1e-36 becomes zeros, one with an infinity or a NaN gets the scale NaN.
-///
-/// # Panics
-/// If the lengths do not belong together.
-///
-/// # Cost
-/// Reads the row twice.
-pub(crate) struct ToInt8<'a> {
-    pub(crate) row: &'a [f32],
+/// below 1e-35 becomes zeros, one with an infinity or a NaN gets the scale NaN.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToInt8 {
     pub(crate) unit: f32,
     pub(crate) offset: i32,
-    pub(crate) out: &'a mut [Int8Block],
 }
 
-impl Kernel for ToInt8<'_> {
-    type Output = ();
+impl Packing for ToInt8 {
+    type Block = Int8Block;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (blocks, tail) = self.row.as_chunks::<BLOCK>();
-        assert_eq!(self.out.len(), self.row.len().div_ceil(BLOCK), "a block of the output per block");
-        let (outputs, last) = self.out.split_at_mut(blocks.len());
-        for (x, out) in blocks.iter().zip(outputs) {
-            *out = to_int8(s, x, self.unit, self.offset);
+    fn pack<S: Simd>(self, s: S, x: &[f32; BLOCK]) -> Int8Block {
+        let largest = largest_magnitude(s, x);
+        // The factor's rounding may carry the largest value to 127.00001, never to 128.
+        let (factor, scale) = match largest < SMALLEST {
+            true => (0.0, 0.0),
+            false => (127.0 / largest, largest / 127.0),
+        };
+        let (rounded, poison) = round_by(s, x, factor);
+        let mut integers = [0; BLOCK];
+        let sum = to_integers(&rounded, &mut integers);
+        let mut values = [[0; QUAD]; QUADS];
+        for (value, &element) in values.as_flattened_mut().iter_mut().zip(&QUAD_ORDER) {
+            *value = integers[usize::from(element)] as i8;
         }
-        if let Some(out) = last.first_mut() {
-            let mut padded = [0.0; BLOCK];
-            padded[..tail.len()].copy_from_slice(tail);
-            *out = to_int8(s, &padded, self.unit, self.offset);
-        }
+        Int8Block { values, offset: -self.offset * sum, scale: (scale + poison) * self.unit }
     }
 }
 
+/// Activations rounded to integers up to 254 per block of 32, with a power of two as the scale: exact in bf16, and so are
+/// their products with weights whose scale is one, and the sums of a block's. So [`ToInt9`] and [`ToBf16`] give the same
+/// results, bit for bit.
+///
+/// # Numerics
+/// `scale` is the least power of two with `max|x| ≤ 254 · scale`; to nearest even; off by at most `max|x| / 254`. A block
+/// whose magnitudes are all below 1e-35 becomes zeros, one with an infinity or a NaN makes the product NaN.
 #[inline(always)]
-fn to_int8<S: Simd>(s: S, x: &[f32; BLOCK], unit: f32, offset: i32) -> Int8Block {
+fn round_to_int9<S: Simd>(s: S, x: &[f32; BLOCK]) -> ([f32; BLOCK], f32) {
     let largest = largest_magnitude(s, x);
-    let (factor, scale) = if largest < SMALLEST { (0.0, 0.0) } else { (127.0 / largest, largest / 127.0) };
+    let (factor, scale) = match largest < SMALLEST {
+        true => (0.0, 0.0),
+        false => {
+            const EXPONENT: u32 = 0x7f80_0000;
+            const SIGNIFICAND: u32 = 0x007f_ffff;
+            let scale = f32::from_bits(((largest / 254.0).to_bits() + SIGNIFICAND) & EXPONENT);
+            (1.0 / scale, scale)
+        }
+    };
+    let (rounded, poison) = round_by(s, x, factor);
+    (rounded, scale + poison)
+}
+
+/// As two bytes each, see [`Int9Block`]; `unit` and `offset` as for [`ToInt8`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToInt9 {
+    pub(crate) unit: f32,
+    pub(crate) offset: i32,
+}
+
+impl Packing for ToInt9 {
+    type Block = Int9Block;
+
+    #[inline(always)]
+    fn pack<S: Simd>(self, s: S, x: &[f32; BLOCK]) -> Int9Block {
+        let (rounded, scale) = round_to_int9(s, x);
+        let mut integers = [0; BLOCK];
+        let sum = to_integers(&rounded, &mut integers);
+        let mut values = [[[0; QUAD]; QUADS]; 2];
+        let [first, second] = &mut values;
+        let places = first.as_flattened_mut().iter_mut().zip(second.as_flattened_mut());
+        for ((first, second), &element) in places.zip(&QUAD_ORDER) {
+            let value = integers[usize::from(element)];
+            *first = (value >> 1) as i8;
+            *second = (value - (value >> 1)) as i8;
+        }
+        Int9Block { values, offset: -self.offset * sum, scale: scale * self.unit }
+    }
+}
+
+/// Activations rounded to integers.
+pub(crate) trait Rounded: IntegerBlock {
+    /// How they are rounded.
+    type Rounding: Packing<Block = Self>;
+
+    /// For weights with this [`Format::UNIT`](super::packed::Format) and [`Format::OFFSET`](super::packed::Format).
+    fn rounding(unit: f32, offset: i32) -> Self::Rounding;
+}
+
+impl Rounded for Int8Block {
+    type Rounding = ToInt8;
+
+    fn rounding(unit: f32, offset: i32) -> ToInt8 {
+        ToInt8 { unit, offset }
+    }
+}
+
+impl Rounded for Int9Block {
+    type Rounding = ToInt9;
+
+    fn rounding(unit: f32, offset: i32) -> ToInt9 {
+        ToInt9 { unit, offset }
+    }
+}
+
+/// As bf16, in the order of the pairs of tiles of weights.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToBf16 {
+    pub(crate) amx: Amx,
+    pub(crate) order: &'static [u16; BLOCK],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Packing for ToBf16 {
+    type Block = Bf16Block;
+
+    #[inline(always)]
+    fn pack<S: Simd>(self, s: S, x: &[f32; BLOCK]) -> Bf16Block {
+        let (mut values, scale) = round_to_int9(s, x);
+        for values in values.chunks_exact_mut(S::LANES) {
+            s.store(s.mul(s.load(values), s.splat(scale)), values);
+        }
+        self.amx.to_bf16(&values, self.order)
+    }
+}
+
+/// `round(x · factor)` to nearest even, and 0; NaN instead of 0 where an x is infinite or NaN.
+#[inline(always)]
+fn round_by<S: Simd>(s: S, x: &[f32; BLOCK], factor: f32) -> ([f32; BLOCK], f32) {
     let mut rounded = [0.0; BLOCK];
     let mut poison = s.splat(0.0);
     for (x, rounded) in x.chunks_exact(S::LANES).zip(rounded.chunks_exact_mut(S::LANES)) {
         let x = s.load(x);
-        // 0, or NaN where x is infinite or NaN.
         poison = s.mul_add(x, s.splat(0.0), poison);
         s.store(s.round(s.mul(x, s.splat(factor))), rounded);
     }
-    let scale = scale + s.sum(poison);
-    // The factor's rounding may carry the largest value to 127.00001, never to 128.
-    let mut integers = [0; BLOCK];
+    (rounded, s.sum(poison))
+}
+
+/// Whole numbers as integers; their sum.
+#[inline(always)]
+fn to_integers(rounded: &[f32; BLOCK], integers: &mut [i32; BLOCK]) -> i32 {
     let mut sum = 0;
-    for (integer, rounded) in integers.iter_mut().zip(rounded) {
+    for (integer, &rounded) in integers.iter_mut().zip(rounded) {
         *integer = rounded as i32;
         sum += *integer;
     }
-    let mut values = [[0; QUAD]; QUADS];
-    for (value, &element) in values.as_flattened_mut().iter_mut().zip(&QUAD_ORDER) {
-        *value = integers[usize::from(element)] as i8;
-    }
-    Int8Block { values, offset: -offset * sum, scale: scale * unit }
+    sum
 }
 
 /// `max|x|`, where no x is NaN.

@@ -13,12 +13,16 @@ use std::ops::Range;
 
 use crate::isa::Witness;
 use crate::kernel::matrix::{Experts, Matrix};
-use crate::kernel::panel::{FEW_TOKENS, MOST_TOKENS, PANEL_ROWS, Panel};
-use crate::simd::int8::{E2M1_OFFSET, INT8_OFFSET, QUAD, QUADS};
-use crate::simd::{BLOCK, Int8Block, Kernel, Simd};
+use crate::kernel::pack::Rounded;
+use crate::kernel::panel::{FEW_TOKENS, PANEL_ROWS, Panel, TASK_ROWS};
+use crate::simd::int8::{E2M1_OFFSET, INT8_OFFSET, IntegerBlock, QUAD, QUADS};
+use crate::simd::{BLOCK, Kernel, Simd};
 
 /// Rows of a panel.
 pub(crate) const GROUP_ROWS: usize = 16;
+
+/// Rows of int8 activations in a panel.
+const INT8_TOKENS: usize = 64;
 
 /// Bytes of a quad of all rows of a panel.
 const QUAD_BYTES: usize = GROUP_ROWS * QUAD;
@@ -210,16 +214,16 @@ pub(crate) fn expanded_len(blocks: usize) -> usize {
     TILE_VECTORS * blocks * E2m1Bytes::CODE_BYTES
 }
 
-/// A packed matrix.
+/// A packed matrix that is multiplied with activations of type X.
 #[derive(Clone, Copy)]
-pub(crate) struct Packed<'a, F> {
+pub(crate) struct Packed<'a, F, X> {
     bytes: &'a [u8],
-    rows: usize,
-    layout: Layout,
-    format: PhantomData<F>,
+    pub(crate) rows: usize,
+    pub(crate) layout: Layout,
+    types: PhantomData<fn(X) -> F>,
 }
 
-impl<'a, F: Format> Packed<'a, F> {
+impl<'a, F: Format, X: IntegerBlock> Packed<'a, F, X> {
     /// A matrix `[rows, columns]`.
     ///
     /// # Panics
@@ -228,7 +232,14 @@ impl<'a, F: Format> Packed<'a, F> {
         let layout = Layout::new::<F>(rows, columns);
         assert_eq!(bytes.len(), layout.bytes(), "the bytes of a packed matrix");
         assert!(bytes.as_ptr().cast::<u16>().is_aligned(), "scales at even addresses");
-        Self { bytes, rows, layout, format: PhantomData }
+        Self { bytes, rows, layout, types: PhantomData }
+    }
+
+    /// Scales and codes of a panel of 16 rows.
+    #[inline(always)]
+    pub(crate) fn panel(&self, panel: usize) -> (&'a [u8], &'a [u8]) {
+        let panel = &self.bytes[panel * self.layout.panel..(panel + 1) * self.layout.panel];
+        panel.split_at(self.layout.scales)
     }
 
     /// Where the lanes of V vectors from `row` on have their scales and codes.
@@ -241,8 +252,7 @@ impl<'a, F: Format> Packed<'a, F> {
         for v in 0..V {
             let row = row + v * S::LANES;
             let (panel, lane) = (row / GROUP_ROWS, row % GROUP_ROWS);
-            let panel = &self.bytes[panel * self.layout.panel..(panel + 1) * self.layout.panel];
-            let (scales, codes) = panel.split_at(self.layout.scales);
+            let (scales, codes) = self.panel(panel);
             vectors.scales[v] = scales[lane * F::SCALE_BYTES..].as_ptr();
             vectors.codes[v] = codes[lane * QUAD..].as_ptr();
         }
@@ -251,14 +261,9 @@ impl<'a, F: Format> Packed<'a, F> {
 
     /// V vectors of rows with all tokens.
     #[inline(always)]
-    fn strip<S: Simd, const V: usize>(
-        &self,
-        s: S,
-        (row, place): (usize, usize),
-        panel: &mut Panel<'_, Int8Block>,
-    ) {
+    fn strip<S: Simd, const V: usize>(&self, s: S, (row, place): (usize, usize), panel: &mut Panel<'_, X>) {
         // SAFETY: the vectors are of this format and matrix.
-        unsafe { tiles::<S, F, V>(s, self.layout.blocks, self.vectors::<S, V>(row), place, panel) }
+        unsafe { tiles::<S, F, X, V>(s, self.layout.blocks, self.vectors::<S, V>(row), place, panel) }
     }
 }
 
@@ -272,9 +277,10 @@ struct Vectors<const V: usize> {
     next_bytes: usize,
 }
 
-impl Matrix for Packed<'_, Int8> {
-    type Activation = Int8Block;
-    const TOKENS: usize = MOST_TOKENS;
+impl<X: Rounded> Matrix for Packed<'_, Int8, X> {
+    type Activation = X;
+    type Packing = X::Rounding;
+    const TOKENS: usize = INT8_TOKENS;
 
     #[inline(always)]
     fn rows(&self) -> usize {
@@ -286,8 +292,12 @@ impl Matrix for Packed<'_, Int8> {
         self.layout.blocks
     }
 
+    fn packing(&self) -> X::Rounding {
+        X::rounding(Int8::UNIT, Int8::OFFSET)
+    }
+
     #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Int8Block>) {
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, X>) {
         let mut strips = Strips::new::<S>(rows);
         while let Some((row, place, is_pair)) = strips.next::<S>() {
             if is_pair {
@@ -299,9 +309,10 @@ impl Matrix for Packed<'_, Int8> {
     }
 }
 
-impl Matrix for Packed<'_, E2m1> {
-    type Activation = Int8Block;
-    const TOKENS: usize = MOST_TOKENS;
+impl<X: Rounded> Matrix for Packed<'_, E2m1, X> {
+    type Activation = X;
+    type Packing = X::Rounding;
+    const TOKENS: usize = INT8_TOKENS;
 
     #[inline(always)]
     fn rows(&self) -> usize {
@@ -313,11 +324,15 @@ impl Matrix for Packed<'_, E2m1> {
         self.layout.blocks
     }
 
+    fn packing(&self) -> X::Rounding {
+        X::rounding(E2m1::UNIT, E2m1::OFFSET)
+    }
+
     /// Few tokens are multiplied with codes that are decoded in registers; for more, a strip's rows are decoded once.
     #[inline(always)]
-    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, Int8Block>) {
+    fn multiply<S: Simd>(&self, s: S, rows: Range<usize>, panel: &mut Panel<'_, X>) {
         let mut strips = Strips::new::<S>(rows);
-        let expand = panel.tokens() > FEW_TOKENS;
+        let expand = panel.tokens > FEW_TOKENS;
         while let Some((row, place, is_pair)) = strips.next::<S>() {
             match (expand, is_pair) {
                 (false, true) => self.strip::<S, TILE_VECTORS>(s, (row, place), panel),
@@ -358,14 +373,14 @@ impl Strips {
     }
 }
 
-impl Packed<'_, E2m1> {
+impl<X: IntegerBlock> Packed<'_, E2m1, X> {
     /// Decodes V vectors of rows to bytes and multiplies these with all tokens.
     #[inline(always)]
     fn expanded_strip<S: Simd, const V: usize>(
         &self,
         s: S,
         (row, place): (usize, usize),
-        panel: &mut Panel<'_, Int8Block>,
+        panel: &mut Panel<'_, X>,
     ) {
         let blocks = self.layout.blocks;
         let size = blocks * E2m1Bytes::CODE_BYTES;
@@ -387,7 +402,7 @@ impl Packed<'_, E2m1> {
             *codes = expanded;
         }
         // SAFETY: scales as in the matrix, and codes as bytes.
-        unsafe { tiles::<S, E2m1Bytes, V>(s, blocks, vectors, place, panel) }
+        unsafe { tiles::<S, E2m1Bytes, X, V>(s, blocks, vectors, place, panel) }
     }
 }
 
@@ -397,14 +412,14 @@ impl Packed<'_, E2m1> {
 /// # Safety
 /// The vectors are of the format, with `blocks` blocks.
 #[inline(always)]
-unsafe fn tiles<S: Simd, F: Format, const V: usize>(
+unsafe fn tiles<S: Simd, F: Format, X: IntegerBlock, const V: usize>(
     s: S,
     blocks: usize,
     vectors: Vectors<V>,
     place: usize,
-    panel: &mut Panel<'_, Int8Block>,
+    panel: &mut Panel<'_, X>,
 ) {
-    let tokens = panel.tokens();
+    let tokens = panel.tokens;
     let most = if S::LANES == 16 { 6 } else { 3 };
     let count = tokens.div_ceil(most);
     let ahead = vectors.next_bytes.div_ceil(LINE * count * blocks);
@@ -415,12 +430,12 @@ unsafe fn tiles<S: Simd, F: Format, const V: usize>(
         // SAFETY: the caller's.
         unsafe {
             match end - first {
-                1 => tile::<S, F, V, 1>(s, blocks, vectors, (first, place), panel),
-                2 => tile::<S, F, V, 2>(s, blocks, vectors, (first, place), panel),
-                3 => tile::<S, F, V, 3>(s, blocks, vectors, (first, place), panel),
-                4 => tile::<S, F, V, 4>(s, blocks, vectors, (first, place), panel),
-                5 => tile::<S, F, V, 5>(s, blocks, vectors, (first, place), panel),
-                6 => tile::<S, F, V, 6>(s, blocks, vectors, (first, place), panel),
+                1 => tile::<S, F, X, V, 1>(s, blocks, vectors, (first, place), panel),
+                2 => tile::<S, F, X, V, 2>(s, blocks, vectors, (first, place), panel),
+                3 => tile::<S, F, X, V, 3>(s, blocks, vectors, (first, place), panel),
+                4 => tile::<S, F, X, V, 4>(s, blocks, vectors, (first, place), panel),
+                5 => tile::<S, F, X, V, 5>(s, blocks, vectors, (first, place), panel),
+                6 => tile::<S, F, X, V, 6>(s, blocks, vectors, (first, place), panel),
                 _ => unreachable!("at most 6 tokens"),
             }
         }
@@ -434,17 +449,17 @@ unsafe fn tiles<S: Simd, F: Format, const V: usize>(
 // Counted loops over small arrays stay in registers.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
-unsafe fn tile<S: Simd, F: Format, const V: usize, const T: usize>(
+unsafe fn tile<S: Simd, F: Format, X: IntegerBlock, const V: usize, const T: usize>(
     s: S,
     blocks: usize,
     vectors: Vectors<V>,
     (token, place): (usize, usize),
-    panel: &mut Panel<'_, Int8Block>,
+    panel: &mut Panel<'_, X>,
 ) {
-    let mut inputs = [std::ptr::null::<Int8Block>(); T];
-    for (pointer, input) in inputs.iter_mut().zip(&panel.inputs[token..token + T]) {
-        assert!(input.len() >= blocks, "a block of activations per block");
-        *pointer = input.as_ptr();
+    let mut inputs = [std::ptr::null::<X>(); T];
+    let rows = panel.inputs[token * blocks..(token + T) * blocks].chunks_exact(blocks);
+    for (pointer, row) in inputs.iter_mut().zip(rows) {
+        *pointer = row.as_ptr();
     }
     let mut sums = [[s.splat(0.0); T]; V];
     for block in 0..blocks {
@@ -456,7 +471,7 @@ unsafe fn tile<S: Simd, F: Format, const V: usize, const T: usize>(
         let mut ints = [[s.splat_int(0); T]; V];
         for t in 0..T {
             // SAFETY: every input has `blocks` blocks.
-            let start = F::start(s, unsafe { (*inputs[t].add(block)).offset });
+            let start = F::start(s, unsafe { (*inputs[t].add(block)).offset() });
             for ints in &mut ints {
                 ints[t] = start;
             }
@@ -476,10 +491,12 @@ unsafe fn tile<S: Simd, F: Format, const V: usize, const T: usize>(
             }
             for half in 0..2 {
                 for t in 0..T {
-                    // SAFETY: every input has `blocks` blocks.
-                    let x = unsafe { (*inputs[t].add(block)).values[2 * pair + half] };
-                    for v in 0..V {
-                        ints[v][t] = F::dot(s, ints[v][t], weights[v][half], x);
+                    for part in 0..X::PARTS {
+                        // SAFETY: every input has `blocks` blocks.
+                        let x = unsafe { (*inputs[t].add(block)).quad(part, 2 * pair + half) };
+                        for v in 0..V {
+                            ints[v][t] = F::dot(s, ints[v][t], weights[v][half], x);
+                        }
                     }
                 }
             }
@@ -489,7 +506,7 @@ unsafe fn tile<S: Simd, F: Format, const V: usize, const T: usize>(
             let scales = unsafe { F::scales(s, vectors.scales[v].add(block * GROUP_ROWS * F::SCALE_BYTES)) };
             for t in 0..T {
                 // SAFETY: every input has `blocks` blocks.
-                let scale = s.mul(scales, s.splat(unsafe { (*inputs[t].add(block)).scale }));
+                let scale = s.mul(scales, s.splat(unsafe { (*inputs[t].add(block)).scale() }));
                 sums[v][t] = s.mul_add(s.to_f32(ints[v][t]), scale, sums[v][t]);
             }
         }
@@ -502,19 +519,27 @@ unsafe fn tile<S: Simd, F: Format, const V: usize, const T: usize>(
     }
 }
 
-/// Packed MXFP4 matrices of all experts.
+/// Packed MXFP4 matrices of all experts that are multiplied with activations of type X.
 #[derive(Clone, Copy)]
-pub(crate) struct PackedExperts<'a> {
-    pub(crate) bytes: &'a [u8],
+pub(crate) struct PackedExperts<'a, X> {
+    bytes: &'a [u8],
     pub(crate) out_features: usize,
-    pub(crate) in_features: usize,
+    in_features: usize,
+    activations: PhantomData<fn(X)>,
 }
 
-impl<'a> Experts for PackedExperts<'a> {
-    type Expert = Packed<'a, E2m1>;
-    const TASK_ROWS: usize = PANEL_ROWS;
+impl<'a, X> PackedExperts<'a, X> {
+    /// Matrices `[out_features, in_features]`, one after another.
+    pub(crate) fn new(bytes: &'a [u8], out_features: usize, in_features: usize) -> Self {
+        Self { bytes, out_features, in_features, activations: PhantomData }
+    }
+}
 
-    fn expert(&self, expert: usize) -> Packed<'a, E2m1> {
+impl<'a, X: Rounded> Experts for PackedExperts<'a, X> {
+    type Expert = Packed<'a, E2m1, X>;
+    const TASK_ROWS: usize = TASK_ROWS;
+
+    fn expert(&self, expert: usize) -> Packed<'a, E2m1, X> {
         let size = Layout::new::<E2m1>(self.out_features, self.in_features).bytes();
         Packed::new(&self.bytes[expert * size..(expert + 1) * size], self.out_features, self.in_features)
     }
@@ -524,7 +549,7 @@ impl<'a> Experts for PackedExperts<'a> {
     }
 
     #[inline]
-    fn run<K: Kernel>(witness: Witness, kernel: K) -> K::Output {
+    fn run<K: Kernel>(&self, witness: Witness, kernel: K) -> K::Output {
         witness.run_int8(kernel)
     }
 }

@@ -12,7 +12,11 @@ use crate::simd::Simd;
 pub(crate) const PANEL_ROWS: usize = 128;
 
 /// Most rows of activations in a panel.
-pub(crate) const MOST_TOKENS: usize = 64;
+pub(crate) const MOST_TOKENS: usize = 128;
+
+/// Most rows of a packed matrix in a task: the first ones' weights are waited for, those of the rest asked for
+/// meanwhile.
+pub(crate) const TASK_ROWS: usize = 4 * PANEL_ROWS;
 
 /// Room for the products of a panel.
 pub(crate) const PANEL_SUMS: usize = PANEL_ROWS * MOST_TOKENS;
@@ -20,21 +24,50 @@ pub(crate) const PANEL_SUMS: usize = PANEL_ROWS * MOST_TOKENS;
 /// Tiles of so few tokens wait for memory rather than for multiplications.
 pub(crate) const FEW_TOKENS: usize = 3;
 
+/// Bytes of [`Panel::expanded`] for products by tiles: of 1 KiB each, two panels of rows of `blocks` blocks, or four blocks
+/// of four panels.
+pub(crate) fn expanded_tiles(blocks: usize) -> usize {
+    (2 * blocks).max(4 * 4) << 10
+}
+
 /// Rows of activations and room for their products.
 pub(crate) struct Panel<'a, X> {
-    /// At most [`Matrix::TOKENS`], each with a packed block per block of the matrix's rows.
-    pub(crate) inputs: &'a [&'a [X]],
-    /// `[inputs, PANEL_ROWS]`.
+    /// `[tokens, blocks]`: at most [`Matrix::TOKENS`] rows, each with a packed block per block of the matrix's rows.
+    pub(crate) inputs: &'a [X],
+    pub(crate) tokens: usize,
+    /// `[tokens, PANEL_ROWS]`.
     pub(crate) sums: &'a mut [f32],
-    /// Room for decoded rows of the matrix, as much as [`crate::kernel::packed::expanded_len`] says; none where its
-    /// format isn't packed MXFP4.
+    /// Room for decoded rows of the matrix, as much as its format asks for.
     pub(crate) expanded: &'a mut [u8],
 }
 
-impl<X> Panel<'_, X> {
-    pub(crate) fn tokens(&self) -> usize {
-        self.inputs.len()
+/// Room of a thread for the products of its panels.
+pub(crate) struct PanelScratch<'a> {
+    /// [`PANEL_SUMS`].
+    pub(crate) sums: &'a mut [f32],
+    /// See [`Panel::expanded`].
+    pub(crate) expanded: &'a mut [u8],
+}
+
+impl PanelScratch<'_> {
+    /// The panel of some rows of activations of `blocks` blocks.
+    #[inline(always)]
+    pub(crate) fn panel<'a, X>(&'a mut self, inputs: &'a [X], blocks: usize) -> Panel<'a, X> {
+        Panel { inputs, tokens: inputs.len() / blocks, sums: &mut *self.sums, expanded: &mut *self.expanded }
     }
+}
+
+/// The panels of a product of `rows` with `tokens` rows of activations: rows of the matrix, which stay in the caches,
+/// with all activations one after another.
+pub(crate) fn panels<M: Matrix>(
+    rows: Range<usize>,
+    tokens: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let end = rows.end;
+    rows.step_by(PANEL_ROWS).flat_map(move |row| {
+        let rows = row..end.min(row + PANEL_ROWS);
+        (0..tokens).step_by(M::TOKENS).map(move |t| (rows.clone(), t..tokens.min(t + M::TOKENS)))
+    })
 }
 
 /// `sums[t][r] = matrix[rows.start + r] · inputs[t]`.
@@ -52,10 +85,9 @@ pub(crate) fn multiply<S: Simd, M: Matrix>(
     panel: &mut Panel<'_, M::Activation>,
 ) {
     assert!(rows.start <= rows.end && rows.end <= matrix.rows(), "rows of the matrix");
-    assert!(rows.len() <= PANEL_ROWS && panel.tokens() <= M::TOKENS, "at most a panel");
-    assert!(panel.sums.len() >= panel.tokens() * PANEL_ROWS, "room for the products");
-    let blocks = matrix.blocks();
-    assert!(panel.inputs.iter().all(|input| input.len() == blocks), "a packed block per block");
+    assert!(rows.len() <= PANEL_ROWS && panel.tokens <= M::TOKENS, "at most a panel");
+    assert!(panel.sums.len() >= panel.tokens * PANEL_ROWS, "room for the products");
+    assert_eq!(panel.inputs.len(), panel.tokens * matrix.blocks(), "a packed block per block");
     matrix.multiply(s, rows, panel);
 }
 
@@ -107,11 +139,11 @@ fn strip<S: Simd, M: RowMatrix, const R: usize, const T: usize>(
     panel: &mut Panel<'_, M::Activation>,
 ) {
     let mut token = 0;
-    while token + T <= panel.tokens() {
+    while token + T <= panel.tokens {
         tile::<S, M, R, T>(s, matrix, row, place, token, panel);
         token += T;
     }
-    match panel.tokens() - token {
+    match panel.tokens - token {
         0 => {}
         1 => tile::<S, M, R, 1>(s, matrix, row, place, token, panel),
         2 => tile::<S, M, R, 2>(s, matrix, row, place, token, panel),
@@ -132,11 +164,11 @@ fn tile<S: Simd, M: RowMatrix, const R: usize, const T: usize>(
     token: usize,
     panel: &mut Panel<'_, M::Activation>,
 ) {
-    assert!(row + R <= matrix.rows() && token + T <= panel.tokens(), "a tile of the panel");
-    let blocks = matrix.whole_blocks();
-    let mut inputs = [panel.inputs[token]; T];
+    assert!(row + R <= matrix.rows() && token + T <= panel.tokens, "a tile of the panel");
+    let (blocks, stride) = (matrix.whole_blocks(), matrix.blocks());
+    let mut inputs = [panel.inputs; T];
     for (t, input) in inputs.iter_mut().enumerate() {
-        *input = panel.inputs[token + t];
+        *input = &panel.inputs[(token + t) * stride..(token + t + 1) * stride];
         assert!(input.len() >= blocks, "a packed block per block");
     }
     let mut sums = [[s.splat(0.0); T]; R];

@@ -8,6 +8,9 @@ use crate::simd::{BLOCK, Kernel, Simd};
 /// Bytes of a block as stored in bf16.
 const BF16_BYTES: usize = 2 * BLOCK;
 
+/// E8M0 scales with which all E2M1 codes but zeros are normal numbers in bf16.
+pub(crate) const NORMAL_SCALES: std::ops::RangeInclusive<u8> = 2..=127 + 125;
+
 /// Bytes of the codes of an MX block.
 const MX_BYTES: usize = BLOCK / 2;
 
@@ -19,12 +22,14 @@ const MX_BYTES: usize = BLOCK / 2;
 /// | `scales` | E8M0 | `[rows, blocks]` |
 /// | `panel` | packed [`E2m1`] | one panel of `layout` |
 ///
+/// Says whether all weights are normal numbers in bf16.
+///
 /// # Numerics
 /// Exact: the same codes and scales at other places; zeros in rows beyond the last.
 ///
 /// # Panics
 /// If sizes do not belong together.
-pub(crate) fn pack_mxfp4(codes: &[u8], scales: &[u8], layout: &Layout, panel: &mut [u8]) {
+pub(crate) fn pack_mxfp4(codes: &[u8], scales: &[u8], layout: &Layout, panel: &mut [u8]) -> bool {
     let blocks = layout.blocks;
     let rows = scales.len() / blocks;
     assert!(rows <= GROUP_ROWS && codes.len() == rows * blocks * MX_BYTES, "whole rows of one panel");
@@ -38,6 +43,11 @@ pub(crate) fn pack_mxfp4(codes: &[u8], scales: &[u8], layout: &Layout, panel: &m
             packed_scales[block * GROUP_ROWS + row] = scale;
         }
     }
+    let is_zero =
+        |block: usize| codes[block * MX_BYTES..(block + 1) * MX_BYTES].iter().all(|pair| pair & 0x77 == 0);
+    let is_normal =
+        |(block, scale): (usize, &u8)| NORMAL_SCALES.contains(scale) || *scale < 2 && is_zero(block);
+    let are_normal = scales.iter().enumerate().all(is_normal);
     let packed = packed_codes.as_chunks_mut::<{ GROUP_ROWS * QUAD }>().0;
     for (row, codes) in codes.chunks_exact(blocks * MX_BYTES).enumerate() {
         let quads = codes.as_chunks::<QUAD>().0;
@@ -46,6 +56,7 @@ pub(crate) fn pack_mxfp4(codes: &[u8], scales: &[u8], layout: &Layout, panel: &m
             line[row * QUAD..(row + 1) * QUAD].copy_from_slice(quad);
         }
     }
+    are_normal
 }
 
 /// Rounds up to 16 rows of a bf16 matrix to int8 and packs them into a panel.
@@ -56,14 +67,16 @@ pub(crate) fn pack_mxfp4(codes: &[u8], scales: &[u8], layout: &Layout, panel: &m
 /// | `panel` | packed [`Int8`] | one panel of `layout` |
 ///
 /// # Numerics
-/// Per 32 columns: the scale is the smallest bf16 not below `max|w| / 127`, `value = round(w / scale)` to nearest even,
-/// so that `scale · value` is off by at most half a scale. Zeros beyond the last row and column. A block with an
+/// Per 32 columns: the scale is the smallest bf16 not below `max|w| / 127`, or the smallest power of two;
+/// `value = round(w / scale)` to nearest even, so that `scale · value` is off by at most half a scale. Zeros beyond the last row and column. A block with an
 /// infinity or a NaN gets the scale NaN.
 ///
 /// # Panics
 /// If sizes do not belong together.
 pub(crate) struct PackInt8<'a> {
     pub(crate) rows: &'a [&'a [u8]],
+    /// Whether scales are powers of two.
+    pub(crate) powers: bool,
     pub(crate) layout: &'a Layout,
     pub(crate) panel: &'a mut [u8],
 }
@@ -88,7 +101,8 @@ impl Kernel for PackInt8<'_> {
                 for (weight, pair) in weights.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *weight = sostenuto_formats::codes::bf16_to_f32(u16::from_le_bytes(*pair));
                 }
-                scales[block * GROUP_ROWS + row] = round_block(s, &weights, row, codes).to_le_bytes();
+                scales[block * GROUP_ROWS + row] =
+                    round_block(s, &weights, self.powers, (row, codes)).to_le_bytes();
             }
         }
     }
@@ -96,8 +110,13 @@ impl Kernel for PackInt8<'_> {
 
 /// Rounds a row's block into a panel's block; gives the scale as bf16.
 #[inline(always)]
-fn round_block<S: Simd>(s: S, weights: &[f32; BLOCK], row: usize, codes: &mut [u8; Int8::CODE_BYTES]) -> u16 {
-    let (scale, factor) = scale_for(largest_magnitude(s, weights), weights);
+fn round_block<S: Simd>(
+    s: S,
+    weights: &[f32; BLOCK],
+    powers: bool,
+    (row, codes): (usize, &mut [u8; Int8::CODE_BYTES]),
+) -> u16 {
+    let (scale, factor) = scale_for(largest_magnitude(s, weights), weights, powers);
     let mut rounded = [0.0; BLOCK];
     for (weights, rounded) in weights.chunks_exact(S::LANES).zip(rounded.chunks_exact_mut(S::LANES)) {
         s.store(s.round(s.mul(s.load(weights), s.splat(factor))), rounded);
@@ -117,13 +136,15 @@ fn round_block<S: Simd>(s: S, weights: &[f32; BLOCK], row: usize, codes: &mut [u
 }
 
 /// The scale as bf16, and what weights are multiplied with.
-fn scale_for(largest: f32, weights: &[f32; BLOCK]) -> (u16, f32) {
+fn scale_for(largest: f32, weights: &[f32; BLOCK], powers: bool) -> (u16, f32) {
     const BF16_NAN: u16 = 0x7fc0;
     if weights.iter().any(|weight| !weight.is_finite()) {
         return (BF16_NAN, 0.0);
     }
     // Rounded up. Of a magnitude so small that its scale is no normal number nothing is left.
-    let scale = ((largest / 127.0).to_bits().wrapping_add(0xffff) >> 16) as u16;
+    let kept = if powers { 0x7f80_0000 } else { 0x7fff_0000 };
+    let scale = (((largest / 127.0).to_bits() + (!kept & 0x7fff_ffff)) & kept) >> 16;
+    let scale = scale as u16;
     let value = sostenuto_formats::codes::bf16_to_f32(scale);
     if value.is_normal() && value > 4.0 * f32::MIN_POSITIVE { (scale, 1.0 / value) } else { (0, 0.0) }
 }
@@ -139,6 +160,12 @@ mod tests {
 
     #[test]
     fn int8_rows_are_off_by_at_most_half_a_scale() {
+        for powers in [false, true] {
+            check_int8_rows(powers);
+        }
+    }
+
+    fn check_int8_rows(powers: bool) {
         let columns = 70;
         let layout = Layout::new::<Int8>(3, columns);
         let value = |row: usize, i: usize| ((row * 37 + i * 11) % 64) as f32 * 0.37 - 11.0;
@@ -147,13 +174,14 @@ mod tests {
             .collect();
         let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
         let mut panel = vec![7; layout.bytes()];
-        PackInt8 { rows: &rows, layout: &layout, panel: &mut panel }.run(Scalar);
+        PackInt8 { rows: &rows, powers, layout: &layout, panel: &mut panel }.run(Scalar);
         let (scales, codes) = panel.split_at(layout.scales);
         for row in 0..GROUP_ROWS {
             for i in 0..layout.blocks * BLOCK {
                 let block = i / BLOCK;
                 let at = 2 * (block * GROUP_ROWS + row);
                 let scale = bf16_to_f32(u16::from_le_bytes([scales[at], scales[at + 1]]));
+                assert!(!powers || scale.to_bits().trailing_zeros() >= 23, "a power of two");
                 let place = QUAD_ORDER.iter().position(|&e| usize::from(e) == i % BLOCK).unwrap();
                 let at = block * Int8::CODE_BYTES + (place / QUAD * GROUP_ROWS + row) * QUAD + place % QUAD;
                 let got = scale * (f32::from(codes[at]) - 128.0);
@@ -174,7 +202,7 @@ mod tests {
             let row: Vec<u8> =
                 (0..BLOCK).flat_map(|i| f32_to_bf16(if i == 5 { bad } else { 1.0 }).to_le_bytes()).collect();
             let mut panel = vec![0; layout.bytes()];
-            PackInt8 { rows: &[&row], layout: &layout, panel: &mut panel }.run(Scalar);
+            PackInt8 { rows: &[&row], powers: false, layout: &layout, panel: &mut panel }.run(Scalar);
             assert!(bf16_to_f32(u16::from_le_bytes([panel[0], panel[1]])).is_nan());
         }
     }

@@ -4,6 +4,7 @@
 //! products starts with what the offset adds too much.
 
 use super::BLOCK;
+use crate::memory::Number;
 
 /// Twice the value of each E2M1 code, plus [`E2M1_OFFSET`].
 pub(crate) const E2M1_BYTES: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
@@ -38,4 +39,70 @@ pub(crate) struct Int8Block {
     pub(crate) offset: i32,
     /// What a product's integer is multiplied with beside the weights' scale.
     pub(crate) scale: f32,
+}
+
+/// 32 activations rounded to integers from −254 to 254 with a power of two as the scale, each the sum of two bytes: `x ≈
+/// scale · (first + second)`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Int9Block {
+    /// Two bytes of each, in [`QUAD_ORDER`], from −127 to 127.
+    pub(crate) values: [[[i8; QUAD]; QUADS]; 2],
+    /// The sum of the values times minus the offset of the weights.
+    pub(crate) offset: i32,
+    /// What a product's integer is multiplied with beside the weights' scale.
+    pub(crate) scale: f32,
+}
+
+/// Activations as integers that are sums of signed bytes.
+pub(crate) trait IntegerBlock: Number {
+    /// Bytes of a value.
+    const PARTS: usize;
+
+    /// A part of the values of a quad.
+    fn quad(&self, part: usize, quad: usize) -> [i8; QUAD];
+
+    /// See [`Int8Block::offset`].
+    fn offset(&self) -> i32;
+
+    /// See [`Int8Block::scale`].
+    fn scale(&self) -> f32;
+}
+
+impl IntegerBlock for Int8Block {
+    const PARTS: usize = 1;
+
+    #[inline(always)]
+    fn quad(&self, _: usize, quad: usize) -> [i8; QUAD] {
+        self.values[quad]
+    }
+
+    #[inline(always)]
+    fn offset(&self) -> i32 {
+        self.offset
+    }
+
+    #[inline(always)]
+    fn scale(&self) -> f32 {
+        self.scale
+    }
+}
+
+impl IntegerBlock for Int9Block {
+    const PARTS: usize = 2;
+
+    #[inline(always)]
+    fn quad(&self, part: usize, quad: usize) -> [i8; QUAD] {
+        self.values[part][quad]
+    }
+
+    #[inline(always)]
+    fn offset(&self) -> i32 {
+        self.offset
+    }
+
+    #[inline(always)]
+    fn scale(&self) -> f32 {
+        self.scale
+    }
 }

@@ -4,6 +4,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
@@ -15,8 +17,6 @@ pub(crate) mod scalar;
 
 /// Elements of a block: of an MX block, and of the steps in which every dot product goes.
 pub(crate) const BLOCK: usize = 32;
-
-pub(crate) use int8::Int8Block;
 
 /// Most lanes of any instruction set.
 pub(crate) const MAX_LANES: usize = 16;

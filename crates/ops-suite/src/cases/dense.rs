@@ -43,6 +43,7 @@ pub(super) fn cases() -> Vec<RowCase> {
     // So many rows that every size of tile occurs.
     cases.extend((1..=14).map(|rows| linear(Shape { rows, in_features: 96, may_round: true, ..base })));
     cases.push(linear(Shape { rows: 70, out_features: 40, in_features: 64, may_round: true, ..base }));
+    cases.push(linear(Shape { rows: 140, out_features: 40, in_features: 600, may_round: true, ..base }));
     for (out_features, in_features) in
         [(1, 1), (2, 31), (3, 32), (5, 33), (8, 64), (9, 96), (13, 160), (40, 95)]
     {
@@ -105,12 +106,11 @@ fn linear(shape: Shape) -> RowCase {
     }
 }
 
-/// What rounding both factors to 8 bits per 32 may add. A weight's scale may be larger than the least possible one by
-/// the rounding of its own 8 bits.
+/// What rounding both factors to 8 bits per 32 may add. A weight's scale may be the least power of two that will do.
 fn rounding(w: &[f64], x: &[f32]) -> f64 {
     let mut sum = 0.0;
     for (w, x) in w.chunks(32).zip(x.chunks(32)) {
-        let w_off = w.iter().fold(0.0, |max: f64, w| max.max(w.abs())) / 254.0 * 1.008;
+        let w_off = w.iter().fold(0.0, |max: f64, w| max.max(w.abs())) / 127.0;
         let x_off = x.iter().fold(0.0, |max: f64, &x| max.max(f64::from(x).abs())) / 254.0 * 1.0001;
         for (w, &x) in w.iter().zip(x) {
             sum += w_off * f64::from(x).abs() + x_off * (w.abs() + w_off);

@@ -26,6 +26,7 @@ pub(super) fn cases() -> Vec<RowCase> {
         Shape { name: "k 3", rows: 5, k: 3, hidden: 224, intermediate: 32, scale: 1.0 },
         Shape { name: "beyond the clamps", rows: 6, k: 4, hidden: 96, intermediate: 64, scale: 60.0 },
         Shape { name: "zeros", rows: 2, k: 4, hidden: 64, intermediate: 64, scale: 0.0 },
+        Shape { name: "many of an expert", rows: 60, k: 4, hidden: 576, intermediate: 64, scale: 1.0 },
         Shape { name: "20B width", rows: 7, k: 4, hidden: 2880, intermediate: 64, scale: 1.0 },
         Shape { name: "20B depth", rows: 7, k: 4, hidden: 64, intermediate: 2880, scale: 1.0 },
     ];
