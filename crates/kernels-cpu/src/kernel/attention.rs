@@ -147,6 +147,22 @@ struct Tile<'a, E> {
     scales: [&'a [f32]; TILE_GROUPS],
 }
 
+/// Where the next tile lies, which is asked for while this one is used.
+#[derive(Clone, Copy)]
+struct Ahead {
+    keys: [*const u8; TILE_GROUPS],
+    values: [*const u8; TILE_GROUPS],
+    /// Bytes of an element.
+    element: usize,
+}
+
+impl Ahead {
+    fn new<E>(tile: &Tile<'_, E>) -> Self {
+        let addresses = |slices: [&[E]; TILE_GROUPS]| slices.map(|slice| slice.as_ptr().cast());
+        Self { keys: addresses(tile.keys), values: addresses(tile.values), element: size_of::<E>() }
+    }
+}
+
 /// What a row carries from tile to tile, of all its heads.
 struct Carried<'a> {
     /// `[heads, TILE]`.
@@ -178,9 +194,11 @@ impl<E: Element> Kernel for Attend<'_, E> {
         for index in seen.start / TILE..seen.end.div_ceil(TILE) {
             let all = part_of(&seen, index).expect("a tile of what is seen");
             let tile = self.tile(index, all);
+            let following = part_of(&seen, index + 1).map_or(tile, |span| self.tile(index + 1, span));
+            let ahead = Ahead::new(&following);
             if self.rows.len() == 1 {
                 let carried = Carried { scores, sums: &mut sums[..heads * row], states };
-                self.attend(s, 0, (&tile, all), carried);
+                self.attend(s, 0, (&tile, all, ahead), carried);
                 continue;
             }
             let tile = self.widen(s, &tile, all, widened);
@@ -188,7 +206,9 @@ impl<E: Element> Kernel for Attend<'_, E> {
                 let Some(span) = part_of(&self.sees(i), index) else { continue };
                 let sums = &mut sums[i * heads * row..(i + 1) * heads * row];
                 let states = &mut states[i * heads * STATE..(i + 1) * heads * STATE];
-                self.attend(s, i, (&tile, span), Carried { scores, sums, states });
+                // One row asks for the next tile; the others for what is there.
+                let ahead = if i == 0 { ahead } else { Ahead::new(&tile) };
+                self.attend(s, i, (&tile, span, ahead), Carried { scores, sums, states });
             }
         }
         for i in 0..self.rows.len() {
@@ -259,12 +279,12 @@ impl<E: Element> Attend<'_, E> {
         &self,
         s: S,
         i: usize,
-        (tile, span): (&Tile<'_, T>, Span),
+        (tile, span, ahead): (&Tile<'_, T>, Span, Ahead),
         carried: Carried<'_>,
     ) {
         let Carried { scores, sums, states } = carried;
         let row = self.geometry.value_row;
-        self.score(s, i, (tile, span), scores);
+        self.score(s, i, (tile, span, ahead), scores);
         for (head, state) in states.chunks_exact_mut(STATE).enumerate() {
             let scores = &mut scores[head * TILE..(head + 1) * TILE];
             let shrink = soften(s, span, scores, state);
@@ -277,7 +297,7 @@ impl<E: Element> Attend<'_, E> {
                 }
             }
         }
-        self.add_values(s, (tile, span), scores, sums);
+        self.add_values(s, (tile, span, ahead), scores, sums);
     }
 
     /// Scores of every head with the keys of the span's groups; `[heads, TILE]`.
@@ -286,7 +306,7 @@ impl<E: Element> Attend<'_, E> {
         &self,
         s: S,
         i: usize,
-        (tile, span): (&Tile<'_, T>, Span),
+        (tile, span, ahead): (&Tile<'_, T>, Span, Ahead),
         scores: &mut [f32],
     ) {
         let (dim, heads) = (self.geometry.dim, self.heads.len());
@@ -306,9 +326,11 @@ impl<E: Element> Attend<'_, E> {
             let queries = &queries[head * dim..(head + size) * dim];
             let scores = &mut scores[head * TILE..(head + size) * TILE];
             match size {
-                HEADS => score_heads::<S, T, HEADS>(s, queries, tile, groups.clone(), scores),
-                FEW_HEADS => score_heads::<S, T, FEW_HEADS>(s, queries, tile, groups.clone(), scores),
-                _ => score_heads::<S, T, 1>(s, queries, tile, groups.clone(), scores),
+                HEADS => score_heads::<S, T, HEADS>(s, queries, (tile, &ahead), groups.clone(), scores),
+                FEW_HEADS => {
+                    score_heads::<S, T, FEW_HEADS>(s, queries, (tile, &ahead), groups.clone(), scores)
+                }
+                _ => score_heads::<S, T, 1>(s, queries, (tile, &ahead), groups.clone(), scores),
             }
             head += size;
         }
@@ -329,7 +351,7 @@ impl<E: Element> Attend<'_, E> {
     fn add_values<S: Simd, T: Element>(
         &self,
         s: S,
-        (tile, span): (&Tile<'_, T>, Span),
+        (tile, span, ahead): (&Tile<'_, T>, Span, Ahead),
         weights: &[f32],
         sums: &mut [f32],
     ) {
@@ -346,9 +368,9 @@ impl<E: Element> Attend<'_, E> {
             let weights = &weights[head * TILE..(head + size) * TILE];
             let sums = &mut sums[head * row..(head + size) * row];
             match size {
-                HEADS => add_heads::<S, T, HEADS>(s, weights, (tile, span), row, sums),
-                FEW_HEADS => add_heads::<S, T, FEW_HEADS>(s, weights, (tile, span), row, sums),
-                _ => add_heads::<S, T, 1>(s, weights, (tile, span), row, sums),
+                HEADS => add_heads::<S, T, HEADS>(s, weights, (tile, span, &ahead), row, sums),
+                FEW_HEADS => add_heads::<S, T, FEW_HEADS>(s, weights, (tile, span, &ahead), row, sums),
+                _ => add_heads::<S, T, 1>(s, weights, (tile, span, &ahead), row, sums),
             }
             head += size;
         }
@@ -386,18 +408,18 @@ fn widen<'b, S: Simd, E: Element>(s: S, elements: &[E], room: &mut &'b mut [f32]
 fn score_heads<S: Simd, E: Element, const H: usize>(
     s: S,
     queries: &[f32],
-    tile: &Tile<'_, E>,
+    of: (&Tile<'_, E>, &Ahead),
     groups: Range<usize>,
     scores: &mut [f32],
 ) {
     let mut position = groups.start * GROUP;
     let end = groups.end * GROUP;
     while position + VECTORS * S::LANES <= end {
-        score_vectors::<S, E, H, VECTORS>(s, queries, tile, position, scores);
+        score_vectors::<S, E, H, VECTORS>(s, queries, of, position, scores);
         position += VECTORS * S::LANES;
     }
     while position < end {
-        score_vectors::<S, E, H, 1>(s, queries, tile, position, scores);
+        score_vectors::<S, E, H, 1>(s, queries, of, position, scores);
         position += S::LANES;
     }
 }
@@ -407,12 +429,16 @@ fn score_heads<S: Simd, E: Element, const H: usize>(
 fn score_vectors<S: Simd, E: Element, const H: usize, const V: usize>(
     s: S,
     queries: &[f32],
-    tile: &Tile<'_, E>,
+    (tile, ahead): (&Tile<'_, E>, &Ahead),
     position: usize,
     scores: &mut [f32],
 ) {
     let dim = queries.len() / H;
     let mut keys = [tile.keys[0]; V];
+    let mut soon = [std::ptr::null(); V];
+    for (v, soon) in soon.iter_mut().enumerate() {
+        *soon = ahead.keys[(position + v * S::LANES) / GROUP];
+    }
     for (v, keys) in keys.iter_mut().enumerate() {
         let position = position + v * S::LANES;
         *keys = &tile.keys[position / GROUP][position % GROUP..];
@@ -424,6 +450,9 @@ fn score_vectors<S: Simd, E: Element, const H: usize, const V: usize>(
     }
     let mut sums = [[s.splat(0.0); H]; V];
     for i in 0..dim {
+        for soon in soon {
+            s.prefetch(soon.wrapping_add(i * GROUP * ahead.element));
+        }
         for (keys, sums) in keys.iter().zip(&mut sums) {
             // SAFETY: as asserted.
             let key = E::load(s, unsafe { keys.get_unchecked(i * GROUP..i * GROUP + S::LANES) });
@@ -446,7 +475,7 @@ fn score_vectors<S: Simd, E: Element, const H: usize, const V: usize>(
 fn add_heads<S: Simd, E: Element, const H: usize>(
     s: S,
     weights: &[f32],
-    of: (&Tile<'_, E>, Span),
+    of: (&Tile<'_, E>, Span, &Ahead),
     row: usize,
     sums: &mut [f32],
 ) {
@@ -466,7 +495,7 @@ fn add_heads<S: Simd, E: Element, const H: usize>(
 fn add_columns<S: Simd, E: Element, const H: usize, const V: usize>(
     s: S,
     weights: &[f32],
-    (tile, span): (&Tile<'_, E>, Span),
+    (tile, span, ahead): (&Tile<'_, E>, Span, &Ahead),
     (row, column): (usize, usize),
     sums: &mut [f32],
 ) {
@@ -482,6 +511,7 @@ fn add_columns<S: Simd, E: Element, const H: usize, const V: usize>(
         let values = &tile.values[g][column..];
         assert!(values.len() >= (GROUP - 1) * row + V * S::LANES, "a row of values for each position");
         for j in from..to {
+            s.prefetch(ahead.values[g].wrapping_add(((j - g * GROUP) * row + column) * ahead.element));
             let mut vectors = [s.splat(0.0); V];
             for (v, vector) in vectors.iter_mut().enumerate() {
                 let at = (j - g * GROUP) * row + v * S::LANES;
