@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
 use crate::isa::CpuError;
+use crate::numa::Nodes;
 
 /// Looks for work before a worker parks: some tens of microseconds.
 const WORKER_SPINS: usize = 10_000;
@@ -66,11 +67,11 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// Starts `threads - 1` workers.
+    /// Starts `threads - 1` workers, spread over the memory nodes.
     ///
     /// # Errors
     /// [`CpuError::Threads`], [`CpuError::ThreadStart`].
-    pub(crate) fn new(threads: usize) -> Result<Self, CpuError> {
+    pub(crate) fn new(threads: usize, nodes: &Nodes) -> Result<Self, CpuError> {
         if threads == 0 || threads > MAX_THREADS {
             return Err(CpuError::Threads { got: threads, limit: MAX_THREADS });
         }
@@ -85,10 +86,13 @@ impl Pool {
         });
         let mut pool = Self { shared, workers: Vec::new() };
         for index in 1..threads {
-            let shared = Arc::clone(&pool.shared);
+            let (shared, nodes) = (Arc::clone(&pool.shared), nodes.clone());
             let handle = thread::Builder::new()
                 .name(format!("kernels-{index}"))
-                .spawn(move || shared.work(index))
+                .spawn(move || {
+                    nodes.keep_thread(index);
+                    shared.work(index);
+                })
                 .map_err(|error| CpuError::ThreadStart { index, reason: error.to_string() })?;
             pool.workers.push((handle.thread().clone(), Some(handle)));
         }
@@ -237,7 +241,7 @@ mod tests {
     #[test]
     fn every_task_runs_once_in_every_region() {
         for threads in [1, 2, 3, 8] {
-            let mut pool = Pool::new(threads).unwrap();
+            let mut pool = Pool::new(threads, &Nodes::detect()).unwrap();
             for tasks in [0, 1, 2, 7, 100] {
                 for _ in 0..20 {
                     let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
@@ -254,7 +258,7 @@ mod tests {
     #[test]
     fn panic_of_a_task_reaches_the_caller() {
         for threads in [1, 3] {
-            let mut pool = Pool::new(threads).unwrap();
+            let mut pool = Pool::new(threads, &Nodes::detect()).unwrap();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 pool.run(64, &|task, _| assert_ne!(task, 40, "task 40"));
             }));
@@ -264,7 +268,7 @@ mod tests {
 
     #[test]
     fn parked_workers_wake_for_the_next_region() {
-        let mut pool = Pool::new(2).unwrap();
+        let mut pool = Pool::new(2, &Nodes::detect()).unwrap();
         for _ in 0..3 {
             // Long enough for the worker to park: wait until it has spun itself out, measured in its own spins.
             (0..50 * WORKER_SPINS).for_each(|_| std::hint::spin_loop());
@@ -278,7 +282,7 @@ mod tests {
 
     #[test]
     fn worker_that_does_not_come_is_not_waited_for() {
-        let mut pool = Pool::new(2).unwrap();
+        let mut pool = Pool::new(2, &Nodes::detect()).unwrap();
         pool.shared.stop.store(true, Ordering::Release);
         let (worker, handle) = &mut pool.workers[0];
         worker.unpark();
@@ -294,7 +298,10 @@ mod tests {
     #[test]
     fn absurd_thread_counts_are_refused() {
         for got in [0, MAX_THREADS + 1] {
-            assert_eq!(Pool::new(got).err(), Some(CpuError::Threads { got, limit: MAX_THREADS }));
+            assert_eq!(
+                Pool::new(got, &Nodes::detect()).err(),
+                Some(CpuError::Threads { got, limit: MAX_THREADS })
+            );
         }
     }
 }

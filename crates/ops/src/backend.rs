@@ -33,6 +33,8 @@ pub struct BackendInfo {
     pub device: String,
     /// Worker threads.
     pub threads: usize,
+    /// Memory nodes (NUMA) over which weights and threads are spread where the operating system lets them.
+    pub memory_nodes: usize,
     /// Numeric mode.
     pub precision: Precision,
     /// The kernel of each op.

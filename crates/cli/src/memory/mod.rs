@@ -6,7 +6,7 @@ mod resident;
 
 pub(crate) use available::{Available, available_to_this_process, lies_in_memory};
 pub(crate) use fit::{Choices, Processes, check, largest, plan};
-pub(crate) use resident::{own_bytes, resident_bytes};
+pub(crate) use resident::{huge_page_bytes, own_bytes, resident_bytes};
 
 /// A field of a file of `Name:   123 kB` lines, such as those under `/proc`, in bytes.
 fn field_bytes(text: &str, name: &str) -> Option<u64> {

@@ -22,6 +22,11 @@ pub(crate) fn anonymous_bytes() -> Option<u64> {
     status_bytes("RssAnon")
 }
 
+/// Of this process's resident bytes, what lies in huge pages.
+pub(crate) fn huge_page_bytes() -> Option<u64> {
+    field_bytes(&fs::read_to_string("/proc/self/smaps_rollup").ok()?, "AnonHugePages")
+}
+
 fn status_bytes(name: &str) -> Option<u64> {
     field_bytes(&fs::read_to_string("/proc/self/status").ok()?, name)
 }

@@ -86,7 +86,13 @@ fn write_plan(out: &mut impl Write, facts: &Facts, front: Option<u32>, style: St
     let planned = facts.plan.total_bytes() as f64;
     let difference = 100.0 * (resident as f64 - planned) / planned;
     let resident = output::bytes(resident);
-    writeln!(out, "  {:<20} {resident:>8}  {difference:+.1} % against the plan", "in memory now")
+    writeln!(out, "  {:<20} {resident:>8}  {difference:+.1} % against the plan", "in memory now")?;
+    let huge = output::bytes(memory::huge_page_bytes().unwrap_or(0));
+    let nodes = match facts.backend.memory_nodes {
+        1 => "one memory node (NUMA)".to_owned(),
+        count => format!("over {count} memory nodes (NUMA)"),
+    };
+    writeln!(out, "  {:<20} {huge:>8}  {nodes}", "in huge pages")
 }
 
 fn write_kernels(out: &mut impl Write, facts: &Facts, style: Style) -> io::Result<()> {

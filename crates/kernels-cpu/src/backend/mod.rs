@@ -14,6 +14,7 @@ use sostenuto_ops::{
 use crate::isa::{CpuError, Isa, Witness};
 use crate::kv::KvStore;
 use crate::memory::Memory;
+use crate::numa::Nodes;
 use crate::pool::Pool;
 use run::Run;
 use scratch::{Need, Scratch};
@@ -44,6 +45,7 @@ pub struct CpuBackend {
     witness: Witness,
     precision: Precision,
     pool: Pool,
+    nodes: Nodes,
     registry: Registry,
     buffers: Vec<Buffer>,
     weights: Vec<Weight>,
@@ -70,10 +72,12 @@ impl CpuBackend {
         };
         let isa = asked.unwrap_or_else(Isa::best);
         let missing = CpuError::IsaMissing { asked: isa.name(), best: Isa::best().name() };
+        let nodes = Nodes::detect();
         Ok(Self {
             witness: Witness::new(isa).ok_or(missing)?,
             precision: options.precision,
-            pool: Pool::new(options.threads)?,
+            pool: Pool::new(options.threads, &nodes)?,
+            nodes,
             registry: Registry::new(),
             buffers: Vec::new(),
             weights: Vec::new(),
@@ -104,6 +108,7 @@ impl Backend for CpuBackend {
             name: "cpu",
             device: self.witness.isa().name().to_owned(),
             threads: self.pool.threads(),
+            memory_nodes: self.nodes.count(),
             precision: self.precision,
             kernels: names::kernels(self.witness, self.precision),
         }
@@ -153,7 +158,12 @@ impl Backend for CpuBackend {
 
     fn load_weight(&mut self, spec: WeightSpec, data: WeightData) -> Result<WeightId, DeviceError> {
         let id = self.registry.add_weight(spec.clone(), &data)?;
-        self.weights.push(Weight::new(spec, data, self.precision, (self.witness, &mut self.pool))?);
+        self.weights.push(Weight::new(
+            spec,
+            data,
+            self.precision,
+            (self.witness, &mut self.pool, &self.nodes),
+        )?);
         Ok(id)
     }
 

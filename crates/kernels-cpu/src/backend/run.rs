@@ -431,8 +431,8 @@ impl Run<'_> {
         self.pool.run_if(rows * width >= PARALLEL_FROM, rows, &region);
     }
 
-    /// Packs rows of `width` f32 of a buffer for a product of experts: a copy for each of a row's `copies` choices, those of an expert
-    /// one after another.
+    /// Packs rows of `width` f32 of a buffer for a product of experts: a copy for each of a row's `copies` choices, those
+    /// of an expert one after another.
     fn pack_routed<P: Packing>(
         &mut self,
         packing: P,

@@ -13,6 +13,7 @@ use crate::isa::{Isa, Witness};
 use crate::kernel::packed::{E2m1, GROUP_ROWS, Int8, Layout};
 use crate::kernel::repack::{PackInt8, pack_mxfp4};
 use crate::memory::Parts;
+use crate::numa::Nodes;
 use crate::pool::Pool;
 use crate::simd::BLOCK;
 #[cfg(target_arch = "x86_64")]
@@ -97,7 +98,7 @@ impl Weight {
         spec: WeightSpec,
         data: WeightData,
         precision: Precision,
-        shared: (Witness, &mut Pool),
+        shared: (Witness, &mut Pool, &Nodes),
     ) -> Result<Self, DeviceError> {
         let row_bytes = 2 * spec.in_features;
         let is_matrix = spec.format == WeightFormat::Bf16 && spec.experts == 1 && spec.out_features > 1;
@@ -112,13 +113,14 @@ impl Weight {
     }
 
     /// The same weight in panels.
-    fn packed(self, (witness, pool): (Witness, &mut Pool)) -> Result<Self, DeviceError> {
+    fn packed(self, (witness, pool, nodes): (Witness, &mut Pool, &Nodes)) -> Result<Self, DeviceError> {
         let layout = layout(&self.spec);
         let needed = self.spec.experts * layout.bytes();
         let out_of_memory = |_| DeviceError::OutOfMemory { what: self.spec.name.clone(), needed };
         let mut memory = MmapMut::map_anon(needed).map_err(out_of_memory)?;
         // Where the system has no huge pages, small ones do.
         let _ = memory.advise(Advice::HugePage);
+        nodes.spread(&mut memory);
         let panels = Parts::new(&mut memory);
         let are_normal = AtomicBool::new(true);
         let count = self.spec.experts * layout.panels;
@@ -253,7 +255,8 @@ mod tests {
 
     fn weight(spec: WeightSpec, values: &[SharedBytes]) -> Weight {
         let data = WeightData { values: values.to_vec(), scales: Vec::new() };
-        let shared = (Witness::new(Isa::Scalar).unwrap(), &mut Pool::new(1).unwrap());
+        let nodes = Nodes::detect();
+        let shared = (Witness::new(Isa::Scalar).unwrap(), &mut Pool::new(1, &nodes).unwrap(), &nodes);
         Weight::new(spec, data, Precision::Fast, shared).unwrap()
     }
 

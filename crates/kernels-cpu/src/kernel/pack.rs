@@ -99,44 +99,40 @@ impl Packing for ToInt8 {
 
     #[inline(always)]
     fn pack<S: Simd>(self, s: S, x: &[f32; BLOCK]) -> Int8Block {
-        let largest = largest_magnitude(s, x);
         // The factor's rounding may carry the largest value to 127.00001, never to 128.
-        let (factor, scale) = match largest < SMALLEST {
-            true => (0.0, 0.0),
-            false => (127.0 / largest, largest / 127.0),
+        let (factor, scale) = match Magnitude::of(s, x) {
+            Magnitude::Some(largest) => (127.0 / largest, largest / 127.0),
+            other => other.factor_and_scale(),
         };
-        let (rounded, poison) = round_by(s, x, factor);
         let mut integers = [0; BLOCK];
-        let sum = to_integers(&rounded, &mut integers);
+        let sum = to_integers(&round_by(s, x, factor), &mut integers);
         let mut values = [[0; QUAD]; QUADS];
         for (value, &element) in values.as_flattened_mut().iter_mut().zip(&QUAD_ORDER) {
             *value = integers[usize::from(element)] as i8;
         }
-        Int8Block { values, offset: -self.offset * sum, scale: (scale + poison) * self.unit }
+        Int8Block { values, offset: -self.offset * sum, scale: scale * self.unit }
     }
 }
 
 /// Activations rounded to integers up to 254 per block of 32, with a power of two as the scale: exact in bf16, and so are
 /// their products with weights whose scale is one, and the sums of a block's. So [`ToInt9`] and [`ToBf16`] give the same
-/// results, bit for bit.
+/// finite results, bit for bit.
 ///
 /// # Numerics
 /// `scale` is the least power of two with `max|x| ≤ 254 · scale`; to nearest even; off by at most `max|x| / 254`. A block
 /// whose magnitudes are all below 1e-35 becomes zeros, one with an infinity or a NaN makes the product NaN.
 #[inline(always)]
 fn round_to_int9<S: Simd>(s: S, x: &[f32; BLOCK]) -> ([f32; BLOCK], f32) {
-    let largest = largest_magnitude(s, x);
-    let (factor, scale) = match largest < SMALLEST {
-        true => (0.0, 0.0),
-        false => {
+    let (factor, scale) = match Magnitude::of(s, x) {
+        Magnitude::Some(largest) => {
             const EXPONENT: u32 = 0x7f80_0000;
             const SIGNIFICAND: u32 = 0x007f_ffff;
             let scale = f32::from_bits(((largest / 254.0).to_bits() + SIGNIFICAND) & EXPONENT);
             (1.0 / scale, scale)
         }
+        other => other.factor_and_scale(),
     };
-    let (rounded, poison) = round_by(s, x, factor);
-    (rounded, scale + poison)
+    (round_by(s, x, factor), scale)
 }
 
 /// As two bytes each, see [`Int9Block`]; `unit` and `offset` as for [`ToInt8`].
@@ -213,20 +209,47 @@ impl Packing for ToBf16 {
     }
 }
 
-/// `round(x · factor)` to nearest even, and 0; NaN instead of 0 where an x is infinite or NaN.
-#[inline(always)]
-fn round_by<S: Simd>(s: S, x: &[f32; BLOCK], factor: f32) -> ([f32; BLOCK], f32) {
-    let mut rounded = [0.0; BLOCK];
-    let mut poison = s.splat(0.0);
-    for (x, rounded) in x.chunks_exact(S::LANES).zip(rounded.chunks_exact_mut(S::LANES)) {
-        let x = s.load(x);
-        poison = s.mul_add(x, s.splat(0.0), poison);
-        s.store(s.round(s.mul(x, s.splat(factor))), rounded);
-    }
-    (rounded, s.sum(poison))
+/// The largest magnitude of a block.
+enum Magnitude {
+    /// Zero, or too small to round by.
+    None,
+    Some(f32),
+    /// There is an infinity or a NaN.
+    NotFinite,
 }
 
-/// Whole numbers as integers; their sum.
+impl Magnitude {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, x: &[f32; BLOCK]) -> Self {
+        let mut zero = s.splat(0.0);
+        for x in x.chunks_exact(S::LANES) {
+            zero = s.mul_add(s.load(x), s.splat(0.0), zero);
+        }
+        if s.sum(zero) != 0.0 {
+            return Self::NotFinite;
+        }
+        let largest = largest_magnitude(s, x);
+        if largest < SMALLEST { Self::None } else { Self::Some(largest) }
+    }
+
+    /// Where there is nothing to round by: everything becomes zero, or NaN by its scale.
+    #[inline(always)]
+    fn factor_and_scale(self) -> (f32, f32) {
+        (0.0, if matches!(self, Self::NotFinite) { f32::NAN } else { 0.0 })
+    }
+}
+
+/// `round(x · factor)` to nearest even.
+#[inline(always)]
+fn round_by<S: Simd>(s: S, x: &[f32; BLOCK], factor: f32) -> [f32; BLOCK] {
+    let mut rounded = [0.0; BLOCK];
+    for (x, rounded) in x.chunks_exact(S::LANES).zip(rounded.chunks_exact_mut(S::LANES)) {
+        s.store(s.round(s.mul(s.load(x), s.splat(factor))), rounded);
+    }
+    rounded
+}
+
+/// Whole numbers as integers, NaN as zero; their sum.
 #[inline(always)]
 fn to_integers(rounded: &[f32; BLOCK], integers: &mut [i32; BLOCK]) -> i32 {
     let mut sum = 0;
@@ -246,4 +269,46 @@ pub(crate) fn largest_magnitude<S: Simd>(s: S, x: &[f32; BLOCK]) -> f32 {
         largest = s.max(largest, s.max(x, s.sub(s.splat(0.0), x)));
     }
     s.largest(largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::scalar::Scalar;
+
+    #[test]
+    fn integers_are_the_nearest_and_their_parts_add_up() {
+        for largest in [1e-34, 0.7, 254.0, 255.0, 3e38] {
+            let x: [f32; BLOCK] = std::array::from_fn(|i| largest * (1.0 - i as f32 / 16.0));
+            let block = ToInt9 { unit: 1.0, offset: 3 }.pack(Scalar, &x);
+            assert_eq!(block.scale.to_bits() & 0x7f_ffff, 0, "a power of two");
+            assert!(largest <= 254.0 * block.scale && largest > 127.0 * block.scale);
+            let mut sum = 0;
+            for (place, &element) in QUAD_ORDER.iter().enumerate() {
+                let value: i32 = block.values.iter().map(|part| i32::from(part.as_flattened()[place])).sum();
+                let x = f64::from(x[usize::from(element)]);
+                assert!(
+                    (x - f64::from(value) * f64::from(block.scale)).abs() <= 0.5 * f64::from(block.scale)
+                );
+                sum += value;
+            }
+            assert_eq!(block.offset, -3 * sum);
+        }
+    }
+
+    #[test]
+    fn block_that_is_not_finite_makes_the_product_nan() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for place in [0, 17, 31] {
+                let mut x = [1.0; BLOCK];
+                x[place] = bad;
+                let int8 = ToInt8 { unit: 0.5, offset: 12 }.pack(Scalar, &x);
+                let int9 = ToInt9 { unit: 0.5, offset: 12 }.pack(Scalar, &x);
+                assert!(int8.scale.is_nan() && int9.scale.is_nan());
+                assert_eq!((int8.offset, int9.offset), (0, 0));
+            }
+            assert!(ToInt9 { unit: 1.0, offset: 0 }.pack(Scalar, &[bad; BLOCK]).scale.is_nan());
+        }
+        assert_eq!(ToInt9 { unit: 1.0, offset: 0 }.pack(Scalar, &[-1e-36; BLOCK]).scale, 0.0);
+    }
 }

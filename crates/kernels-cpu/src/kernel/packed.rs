@@ -1,4 +1,4 @@
-//! Matrices packed in panels of 16 rows, multiplied with activations rounded to int8.
+//! Matrices packed in panels of 16 rows, multiplied with activations rounded to integers.
 //!
 //! A panel holds the scales of its rows, then their codes, block by block. In a block the rows lie side by side: four
 //! bytes of the first, four of the second and so on to the sixteenth, then the next four of the first. So a vector of
@@ -21,8 +21,8 @@ use crate::simd::{BLOCK, Kernel, Simd};
 /// Rows of a panel.
 pub(crate) const GROUP_ROWS: usize = 16;
 
-/// Rows of int8 activations in a panel.
-const INT8_TOKENS: usize = 64;
+/// Rows of activations in a panel.
+const INTEGER_TOKENS: usize = 64;
 
 /// Bytes of a quad of all rows of a panel.
 const QUAD_BYTES: usize = GROUP_ROWS * QUAD;
@@ -34,10 +34,10 @@ const PAIRS: usize = QUADS / 2;
 const TILE_VECTORS: usize = 2;
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// How far ahead of their use weights are asked for where memory is what is waited for, in bytes.
-const AHEAD: usize = 4096;
+pub(crate) const AHEAD: usize = 4096;
 
 /// How codes and scales are stored and multiplied.
 pub(crate) trait Format: Copy + Send + Sync + 'static {
@@ -280,7 +280,7 @@ struct Vectors<const V: usize> {
 impl<X: Rounded> Matrix for Packed<'_, Int8, X> {
     type Activation = X;
     type Packing = X::Rounding;
-    const TOKENS: usize = INT8_TOKENS;
+    const TOKENS: usize = INTEGER_TOKENS;
 
     #[inline(always)]
     fn rows(&self) -> usize {
@@ -312,7 +312,7 @@ impl<X: Rounded> Matrix for Packed<'_, Int8, X> {
 impl<X: Rounded> Matrix for Packed<'_, E2m1, X> {
     type Activation = X;
     type Packing = X::Rounding;
-    const TOKENS: usize = INT8_TOKENS;
+    const TOKENS: usize = INTEGER_TOKENS;
 
     #[inline(always)]
     fn rows(&self) -> usize {

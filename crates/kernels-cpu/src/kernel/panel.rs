@@ -24,10 +24,12 @@ pub(crate) const PANEL_SUMS: usize = PANEL_ROWS * MOST_TOKENS;
 /// Tiles of so few tokens wait for memory rather than for multiplications.
 pub(crate) const FEW_TOKENS: usize = 3;
 
-/// Bytes of [`Panel::expanded`] for products by tiles: of 1 KiB each, two panels of rows of `blocks` blocks, or four blocks
-/// of four panels.
+/// Tiles of 1 KiB that are decoded ahead of their products: four blocks of four panels.
+pub(crate) const RING_TILES: usize = 4 * 4;
+
+/// Bytes of [`Panel::expanded`] for products by tiles: these, or two panels of rows of `blocks` blocks.
 pub(crate) fn expanded_tiles(blocks: usize) -> usize {
-    (2 * blocks).max(4 * 4) << 10
+    (2 * blocks).max(RING_TILES) << 10
 }
 
 /// Rows of activations and room for their products.

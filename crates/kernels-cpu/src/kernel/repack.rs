@@ -68,8 +68,8 @@ pub(crate) fn pack_mxfp4(codes: &[u8], scales: &[u8], layout: &Layout, panel: &m
 ///
 /// # Numerics
 /// Per 32 columns: the scale is the smallest bf16 not below `max|w| / 127`, or the smallest power of two;
-/// `value = round(w / scale)` to nearest even, so that `scale · value` is off by at most half a scale. Zeros beyond the last row and column. A block with an
-/// infinity or a NaN gets the scale NaN.
+/// `value = round(w / scale)` to nearest even, so that `scale · value` is off by at most half a scale. Zeros beyond the
+/// last row and column. A block with an infinity or a NaN gets the scale NaN.
 ///
 /// # Panics
 /// If sizes do not belong together.
@@ -204,6 +204,24 @@ mod tests {
             let mut panel = vec![0; layout.bytes()];
             PackInt8 { rows: &[&row], powers: false, layout: &layout, panel: &mut panel }.run(Scalar);
             assert!(bf16_to_f32(u16::from_le_bytes([panel[0], panel[1]])).is_nan());
+        }
+    }
+
+    #[test]
+    fn weights_that_bf16_cannot_hold_are_told() {
+        let layout = Layout::new::<E2m1>(1, 2 * BLOCK);
+        let mut panel = vec![0; layout.bytes()];
+        // Zeros of both signs, then ones.
+        let codes = [[0x08; MX_BYTES], [0x22; MX_BYTES]].concat();
+        for (scales, are_normal) in [
+            ([2, 2], true),
+            ([252, 252], true),
+            ([0, 127], true),
+            ([127, 1], false),
+            ([127, 253], false),
+            ([255, 127], false),
+        ] {
+            assert_eq!(pack_mxfp4(&codes, &scales, &layout, &mut panel), are_normal, "{scales:?}");
         }
     }
 }

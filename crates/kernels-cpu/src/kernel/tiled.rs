@@ -4,8 +4,8 @@
 //! exact in bf16, and so are the sums over a block: results are those of integer products, bit for bit, and few rows may
 //! take the one way and many the other.
 //!
-//! Weights become tiles of bf16 as they are used, two blocks ahead of the products, which run beside. Only 8-bit weights of
-//! many rows of activations do so once for all rows.
+//! Weights become tiles of bf16 as they are used, two blocks ahead of the products, which run beside. Only 8-bit weights
+//! of many rows of activations do so once for all rows.
 
 // Tiles are read and written at addresses within slices.
 #![allow(unsafe_code)]
@@ -15,8 +15,8 @@ use std::ops::Range;
 use crate::isa::Witness;
 use crate::kernel::matrix::{Experts, Matrix};
 use crate::kernel::pack::ToBf16;
-use crate::kernel::packed::{E2m1, Format, GROUP_ROWS, Int8, Packed, PackedExperts};
-use crate::kernel::panel::{PANEL_ROWS, Panel, TASK_ROWS, expanded_tiles};
+use crate::kernel::packed::{AHEAD, E2m1, Format, GROUP_ROWS, Int8, LINE, Packed, PackedExperts};
+use crate::kernel::panel::{PANEL_ROWS, Panel, RING_TILES, TASK_ROWS, expanded_tiles};
 use crate::simd::amx::{Amx, Bf16Block, E2M1_PAIRS, INT8_PAIRS, TILE_ROWS, WEIGHT_TILE};
 use crate::simd::int8::Int9Block;
 use crate::simd::{BLOCK, Kernel, Simd};
@@ -31,14 +31,8 @@ const PAIR: usize = 2 * TILE_ROWS;
 const RING: usize = 4;
 const EARLY: usize = 2;
 
-/// How far ahead of their use codes are asked for, in bytes.
-const AHEAD: usize = 4096;
-
 /// Bytes between a row's sums and the next row's.
 const SUMS_STRIDE: usize = PANEL_ROWS * size_of::<f32>();
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// A packed format as tiles.
 pub(crate) trait Expand: Format {
@@ -51,7 +45,7 @@ pub(crate) trait Expand: Format {
     /// Decodes a block of a panel.
     ///
     /// # Safety
-    /// Codes and scales of a block of the format, and room for a tile.
+    /// Codes and scales of a block of the format, and room for a tile on a cache line.
     unsafe fn expand(amx: Amx, codes: *const u8, scales: *const u8, out: *mut u8);
 }
 
@@ -99,7 +93,8 @@ impl<'a, F: Expand> Tiled<'a, F> {
     #[inline(always)]
     fn expand<const P: usize>(&self, sources: &[(&[u8], &[u8]); P], block: usize, tiles: &mut [u8]) {
         for (tile, (scales, codes)) in tiles.chunks_exact_mut(WEIGHT_TILE).zip(sources) {
-            // SAFETY: a block of the panel, and room for a tile; prefetches may go anywhere.
+            // SAFETY: a block of the panel, and room for a tile on a cache line, as `multiply` asserted; prefetches may go
+            // anywhere.
             unsafe {
                 let codes = codes.as_ptr().add(block * F::CODE_BYTES);
                 for line in (0..F::CODE_BYTES).step_by(LINE) {
@@ -111,94 +106,106 @@ impl<'a, F: Expand> Tiled<'a, F> {
         }
     }
 
-    /// Up to four panels with up to 16 rows of activations, from row `token` on.
+    /// Up to P panels with the activations from one row on, where P is 4, or from two rows on, where it is 2.
     #[inline(always)]
-    fn few(&self, panels: Range<usize>, place: usize, token: usize, panel: &mut Panel<'_, Bf16Block>) {
-        const P: usize = 4;
-        let (amx, blocks) = (self.amx, self.packed.layout.blocks);
+    fn strip<const P: usize>(
+        &self,
+        panels: Range<usize>,
+        place: usize,
+        tokens: [usize; 2],
+        panel: &mut Panel<'_, Bf16Block>,
+    ) {
         let sources = self.sources::<P>(&panels);
-        let x = &raw const panel.inputs[token * blocks];
-        amx.zero();
-        for block in 0..blocks + EARLY {
-            if block < blocks {
+        let x = self.rows_from(tokens, panel);
+        self.amx.zero();
+        for block in 0..self.packed.layout.blocks + EARLY {
+            if block < self.packed.layout.blocks {
                 let at = block % RING * P * WEIGHT_TILE;
                 self.expand(&sources, block, &mut panel.expanded[at..at + P * WEIGHT_TILE]);
             }
             if block >= EARLY {
                 let block = block - EARLY;
-                let tiles = panel.expanded[block % RING * P * WEIGHT_TILE..].as_ptr();
-                // SAFETY: rows of `blocks` blocks of activations, as many as tiles have; tiles decoded before.
-                unsafe { amx.step_1_by_4(x.add(block), blocks * size_of::<Bf16Block>(), tiles) };
+                let at = block % RING * P * WEIGHT_TILE;
+                let tiles = &panel.expanded[at..at + P * WEIGHT_TILE];
+                // SAFETY: the block is one of the rows', and its tiles were decoded before.
+                unsafe { self.step::<P>(x, block, tiles) };
             }
         }
-        let sums: [usize; P] = std::array::from_fn(|i| place_of(&panels, i, place) + token * PANEL_ROWS);
-        // SAFETY: a row of sums for each row of activations.
-        unsafe { amx.store(sums.map(|at| &raw mut panel.sums[at]), SUMS_STRIDE) };
-    }
-
-    /// Up to two panels with two tiles of activations.
-    #[inline(always)]
-    fn pair(&self, panels: Range<usize>, place: usize, tokens: [usize; 2], panel: &mut Panel<'_, Bf16Block>) {
-        let (amx, blocks) = (self.amx, self.packed.layout.blocks);
-        let sources = self.sources::<2>(&panels);
-        let x = tokens.map(|token| &raw const panel.inputs[token * blocks]);
-        amx.zero();
-        for block in 0..blocks + EARLY {
-            if block < blocks {
-                let at = block % RING * 2 * WEIGHT_TILE;
-                self.expand(&sources, block, &mut panel.expanded[at..at + 2 * WEIGHT_TILE]);
-            }
-            if block >= EARLY {
-                let block = block - EARLY;
-                let tiles = panel.expanded[block % RING * 2 * WEIGHT_TILE..].as_ptr();
-                // SAFETY: as in `few`.
-                unsafe { amx.step_2_by_2(x.map(|x| x.add(block)), blocks * size_of::<Bf16Block>(), tiles) };
-            }
-        }
-        self.store_pair(&panels, place, tokens, panel);
+        self.store::<P>(&panels, place, tokens, panel);
     }
 
     /// Up to two panels, decoded once, with all rows of activations, two tiles at a time. What comes next in memory is
     /// asked for meanwhile.
     #[inline(always)]
-    fn many(&self, panels: Range<usize>, place: usize, panel: &mut Panel<'_, Bf16Block>) {
-        let (amx, blocks) = (self.amx, self.packed.layout.blocks);
-        let sources = self.sources::<2>(&panels);
-        for (block, tiles) in panel.expanded.chunks_exact_mut(2 * WEIGHT_TILE).take(blocks).enumerate() {
+    fn strip_of_all(&self, panels: Range<usize>, place: usize, panel: &mut Panel<'_, Bf16Block>) {
+        const P: usize = 2;
+        let blocks = self.packed.layout.blocks;
+        let sources = self.sources::<P>(&panels);
+        for (block, tiles) in panel.expanded.chunks_exact_mut(P * WEIGHT_TILE).take(blocks).enumerate() {
             self.expand(&sources, block, tiles);
         }
         let mut next = self.packed.panel(panels.end - 1).1.as_ptr_range().end;
         let pairs = panel.tokens.div_ceil(PAIR);
         let lines = (panels.len() * self.packed.layout.panel).div_ceil(LINE * pairs * blocks);
-        for pair in 0..pairs {
-            let tokens = pair_of(pair * PAIR, panel.tokens);
-            let x = tokens.map(|token| &raw const panel.inputs[token * blocks]);
-            amx.zero();
-            for block in 0..blocks {
+        for token in (0..panel.tokens).step_by(PAIR) {
+            let tokens = pair_of(token, panel.tokens);
+            let x = self.rows_from(tokens, panel);
+            self.amx.zero();
+            for (block, tiles) in panel.expanded.chunks_exact(P * WEIGHT_TILE).take(blocks).enumerate() {
                 for _ in 0..lines {
-                    amx.vectors().prefetch(next);
+                    self.amx.vectors().prefetch(next);
                     next = next.wrapping_add(LINE);
                 }
-                let tiles = panel.expanded[block * 2 * WEIGHT_TILE..].as_ptr();
-                // SAFETY: as in `few`.
-                unsafe { amx.step_2_by_2(x.map(|x| x.add(block)), blocks * size_of::<Bf16Block>(), tiles) };
+                // SAFETY: as in `strip`.
+                unsafe { self.step::<P>(x, block, tiles) };
             }
-            self.store_pair(&panels, place, tokens, panel);
+            self.store::<P>(&panels, place, tokens, panel);
         }
     }
 
+    /// Where the activations of two tiles start.
     #[inline(always)]
-    fn store_pair(
+    fn rows_from(&self, tokens: [usize; 2], panel: &Panel<'_, Bf16Block>) -> [*const Bf16Block; 2] {
+        let (blocks, rows) = (self.packed.layout.blocks, panel.tokens.min(TILE_ROWS));
+        tokens.map(|token| panel.inputs[token * blocks..(token + rows) * blocks].as_ptr())
+    }
+
+    /// A block of one tile of activations with four of weights, or of two with two.
+    ///
+    /// # Safety
+    /// Tiles are configured with as many rows as lie at `x`, and the block is one of theirs.
+    #[inline(always)]
+    unsafe fn step<const P: usize>(&self, x: [*const Bf16Block; 2], block: usize, tiles: &[u8]) {
+        assert_eq!(tiles.len(), P * WEIGHT_TILE, "tiles of the block");
+        let stride = self.packed.layout.blocks * size_of::<Bf16Block>();
+        // SAFETY: the caller's.
+        unsafe {
+            let x = x.map(|x| x.add(block));
+            match P {
+                4 => self.amx.step_1_by_4(x[0], stride, tiles.as_ptr()),
+                2 => self.amx.step_2_by_2(x, stride, tiles.as_ptr()),
+                _ => unreachable!("four tiles of sums"),
+            }
+        }
+    }
+
+    /// Stores the sums of [`Self::step`].
+    #[inline(always)]
+    fn store<const P: usize>(
         &self,
         panels: &Range<usize>,
         place: usize,
         tokens: [usize; 2],
         panel: &mut Panel<'_, Bf16Block>,
     ) {
-        let sums = [(0, 0), (0, 1), (1, 0), (1, 1)];
-        let sums = sums.map(|(t, i)| place_of(panels, i, place) + tokens[t] * PANEL_ROWS);
-        // SAFETY: a row of sums for each row of activations.
-        unsafe { self.amx.store(sums.map(|at| &raw mut panel.sums[at]), SUMS_STRIDE) };
+        let rows = panel.tokens.min(TILE_ROWS);
+        assert!(panel.sums.len() >= (tokens[1].max(tokens[0]) + rows) * PANEL_ROWS, "room for the products");
+        let sums = panel.sums.as_mut_ptr();
+        let at: [usize; 4] =
+            std::array::from_fn(|i| place_of(panels, i % P, place) + tokens[i / P] * PANEL_ROWS);
+        assert!(at.iter().all(|at| at % PANEL_ROWS + GROUP_ROWS <= PANEL_ROWS), "sums of a panel");
+        // SAFETY: a row of sums for each row of activations, as asserted.
+        unsafe { self.amx.store(at.map(|at| sums.add(at)), SUMS_STRIDE) };
     }
 }
 
@@ -237,6 +244,7 @@ impl<F: Expand> Matrix for Tiled<'_, F> {
     #[inline(always)]
     fn multiply<S: Simd>(&self, _: S, rows: Range<usize>, panel: &mut Panel<'_, Bf16Block>) {
         assert!(rows.start.is_multiple_of(GROUP_ROWS), "rows start on a panel");
+        assert_eq!(panel.inputs.len(), panel.tokens * self.blocks(), "a packed block per block");
         assert!(panel.expanded.len() >= expanded_tiles(self.blocks()), "room for decoded tiles");
         assert!(panel.expanded.as_ptr().cast::<Bf16Block>().is_aligned(), "tiles on cache lines");
         if panel.tokens == 0 {
@@ -254,19 +262,19 @@ impl<F: Expand> Matrix for Tiled<'_, F> {
         // Loops and not closures, which would not be compiled for the instruction set.
         if F::ONCE && panel.tokens > PAIR {
             for (strip, place) in strips(2) {
-                self.many(strip, place, panel);
+                self.strip_of_all(strip, place, panel);
             }
         } else {
             for token in (0..panel.tokens).step_by(PAIR) {
                 if panel.tokens - token > TILE_ROWS {
                     let tokens = pair_of(token, panel.tokens);
                     for (strip, place) in strips(2) {
-                        self.pair(strip, place, tokens, panel);
+                        self.strip::<2>(strip, place, tokens, panel);
                     }
                 } else {
                     let token = token.min(panel.tokens.saturating_sub(TILE_ROWS));
                     for (strip, place) in strips(4) {
-                        self.few(strip, place, token, panel);
+                        self.strip::<4>(strip, place, [token; 2], panel);
                     }
                 }
             }
@@ -295,7 +303,10 @@ impl<'a> Experts for TiledExperts<'a> {
     }
 
     #[inline]
-    fn run<K: Kernel>(&self, _: Witness, kernel: K) -> K::Output {
-        self.amx.vectorize(kernel)
+    fn run<K: Kernel>(&self, witness: Witness, kernel: K) -> K::Output {
+        witness.run(kernel)
     }
 }
+
+const _: () = assert!(RING * 4 * WEIGHT_TILE == RING_TILES << 10, "the ring fits");
+const _: () = assert!(EARLY < RING, "a tile stays until it was used");

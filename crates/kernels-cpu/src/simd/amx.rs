@@ -1,7 +1,8 @@
 //! Tiles of AMX: bf16 products with f32 sums, 16 rows of weights by up to 16 rows of activations at once.
 //!
 //! A tile register has 16 rows of 64 bytes. Registers 0 to 3 hold sums, 4 and 5 activations, 6 and 7 weights. The compiler
-//! knows nothing of them, so they keep what they hold between two calls.
+//! does not use them (this must not be compiled with the feature `amx-tile`), so they keep what they hold between two
+//! calls.
 
 // Instructions and intrinsics: each is called behind the witness.
 #![allow(unsafe_code)]
@@ -40,8 +41,8 @@ const fn pairs(eight: [u16; 8]) -> [u16; BLOCK] {
     order
 }
 
-/// E2M1 codes times 2^125, the largest of [`NORMAL_SCALES`], in bf16; twice: the instruction that looks them up takes five bits, and the fifth is another
-/// code's. Negative zero is zero.
+/// E2M1 codes times 2^125, the largest of [`NORMAL_SCALES`], in bf16; twice: the instruction that looks them up takes five
+/// bits, and the fifth is another code's. Negative zero is zero.
 const E2M1_HUGE: [u16; 32] = {
     let eight = [0, 0x7d80, 0x7e00, 0x7e40, 0x7e80, 0x7ec0, 0x7f00, 0x7f40];
     let mut table = [0; 32];
@@ -189,7 +190,8 @@ impl Amx {
     /// A block of 16 rows of MXFP4 as a tile of bf16; exact.
     ///
     /// # Safety
-    /// Scales are [`NORMAL_SCALES`], or those of zeros. At `codes` and `scales` lie a block's of a packed panel; `out` has room for a tile.
+    /// Scales are [`NORMAL_SCALES`], or those of zeros. At `codes` and `scales` lie a block's of a packed panel; `out` has
+    /// room for a tile and lies on a cache line.
     #[inline(always)]
     pub(crate) unsafe fn expand_e2m1(self, codes: *const u8, scales: *const u8, out: *mut u8) {
         // SAFETY: the caller's, and the witness.
@@ -221,16 +223,10 @@ fn has_tiles() -> bool {
 /// Asks the operating system for leave to use the tiles' registers, for all threads of this process.
 #[cfg(target_os = "linux")]
 fn ask_for_tiles() -> bool {
-    const SYS_ARCH_PRCTL: i64 = 158;
-    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
-    const XFEATURE_XTILEDATA: u64 = 18;
-    let result: i64;
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
     // SAFETY: a system call that touches no memory of ours; an older kernel refuses it.
-    unsafe {
-        asm!("syscall", inlateout("rax") SYS_ARCH_PRCTL => result, in("rdi") ARCH_REQ_XCOMP_PERM,
-            in("rsi") XFEATURE_XTILEDATA, out("rcx") _, out("r11") _, options(nostack));
-    }
-    result == 0
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
 /// Only Linux is asked.

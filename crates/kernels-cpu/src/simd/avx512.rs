@@ -273,7 +273,9 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        with!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()));
+        // To the second level: measured on Emerald Rapids to be better by a few percent for keys and values, and no worse
+        // for weights.
+        with!(self, _mm_prefetch::<_MM_HINT_T1>(address.cast()));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Integer products: weights as unsigned bytes, activations rounded to int8.
+//! Integer products: weights as unsigned bytes, activations rounded to integers.
 //!
 //! Processors multiply unsigned with signed bytes. So weights carry an offset that makes them unsigned, and a sum of
 //! products starts with what the offset adds too much.
@@ -41,8 +41,7 @@ pub(crate) struct Int8Block {
     pub(crate) scale: f32,
 }
 
-/// 32 activations rounded to integers from −254 to 254 with a power of two as the scale, each the sum of two bytes: `x ≈
-/// scale · (first + second)`.
+/// 32 activations rounded to integers from −254 to 254 with a power of two as the scale, each the sum of two bytes.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Int9Block {

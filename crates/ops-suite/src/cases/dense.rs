@@ -43,7 +43,9 @@ pub(super) fn cases() -> Vec<RowCase> {
     // So many rows that every size of tile occurs.
     cases.extend((1..=14).map(|rows| linear(Shape { rows, in_features: 96, may_round: true, ..base })));
     cases.push(linear(Shape { rows: 70, out_features: 40, in_features: 64, may_round: true, ..base }));
-    cases.push(linear(Shape { rows: 140, out_features: 40, in_features: 600, may_round: true, ..base }));
+    for rows in [17, 31, 33, 140] {
+        cases.push(linear(Shape { rows, out_features: 40, in_features: 600, may_round: true, ..base }));
+    }
     for (out_features, in_features) in
         [(1, 1), (2, 31), (3, 32), (5, 33), (8, 64), (9, 96), (13, 160), (40, 95)]
     {

@@ -119,6 +119,7 @@ impl Backend for ScalarBackend {
             name: "scalar",
             device: "reference".to_owned(),
             threads: 1,
+            memory_nodes: 1,
             precision: Precision::Exact,
             kernels: KERNELS.to_vec(),
         }
