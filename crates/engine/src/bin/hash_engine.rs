@@ -1,7 +1,8 @@
 //! An engine process for tests: the hash executor behind a front's socket, with faults where its arguments ask for them.
 //!
 //! `hash_engine PARENT [FAULT]…`. A fault `NAME=TOKEN` acts in the step that computes the token: `abort`, `hang`, `fatal` (the
-//! device fails), `garbage` (bytes that are no frame), `nan`. `crash-at-start` and `refuse` act before the engine is ready.
+//! device fails), `garbage` (bytes that are no frame), `nan`. `crash-at-start` and `refuse` act before the engine is ready; with `slow` a step takes
+//! 10 ms.
 
 #[cfg(target_os = "linux")]
 fn main() {
@@ -63,6 +64,7 @@ mod linux {
         }
         let executor = FaultyExecutor {
             hash,
+            slow: has("slow"),
             abort: token_of("abort"),
             hang: token_of("hang"),
             fatal: token_of("fatal"),
@@ -78,6 +80,7 @@ mod linux {
     /// Computes hashes, and does what a token asks for.
     struct FaultyExecutor {
         hash: HashExecutor,
+        slow: bool,
         abort: Option<u32>,
         hang: Option<u32>,
         fatal: Option<u32>,
@@ -94,6 +97,9 @@ mod linux {
         }
 
         fn execute(&mut self, plan: &StepPlan) -> Result<(), ExecutorError> {
+            if self.slow {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
             let holds = |token: Option<u32>| token.is_some_and(|token| plan.token_ids.contains(&token));
             if holds(self.abort) {
                 std::process::abort();

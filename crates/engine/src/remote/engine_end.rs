@@ -13,7 +13,7 @@ use crate::event::{Event, EventSink, SinkClosed};
 use crate::limits::{EngineOptions, MAX_QUEUED_PROMPT_TOKENS, MAX_QUEUED_REQUESTS};
 use crate::progress::StepObserver;
 use crate::remote::frame::{FrameReader, MAX_PAYLOAD_BYTES, Received, encode};
-use crate::remote::message::{PROTOCOL_VERSION, ToEngine, ToFront, WireFailure};
+use crate::remote::message::{PROTOCOL_VERSION, ToEngine, ToFront, WireEvent, WireFailure};
 use crate::request::RequestId;
 use crate::stats::EngineStats;
 
@@ -138,8 +138,8 @@ impl Reader {
                             ids.insert(id, engine_id);
                         }
                         Err(error) => {
-                            let event = WireFailure::Other(error.to_string());
-                            self.outbox.push(&ToFront::Event { id, event: event.into() });
+                            let failure = WireFailure::Other(error.to_string());
+                            self.outbox.push(&ToFront::Events { events: vec![(id, failure.into())] });
                         }
                     }
                 }
@@ -171,8 +171,8 @@ impl EventSink for FrontSink {
             // The front goes on with this request in another process.
             return Ok(());
         }
-        // All events of a step go together: the observer, or the end of the engine, comes next and wakes the writer.
-        self.outbox.add(&ToFront::Event { id: self.id, event: event.into() });
+        // The observer comes next and sends all events of its half of a step.
+        self.outbox.add(self.id, event.into());
         Ok(())
     }
 }
@@ -188,10 +188,12 @@ struct ProgressSender {
 
 impl StepObserver for ProgressSender {
     fn step_begun(&mut self, rows: usize) {
+        self.outbox.push_events();
         self.outbox.push(&ToFront::StepBegun { rows: rows as u64 });
     }
 
     fn step_ended(&mut self, took: Duration, stats: &EngineStats) {
+        self.outbox.push_events();
         self.outbox.push(&ToFront::StepEnded { took, stats: *stats });
     }
 }
@@ -206,29 +208,46 @@ struct Outbox {
 #[derive(Debug, Default)]
 struct Frames {
     bytes: Vec<u8>,
+    /// Events of half a step, not yet a frame; of each live request a few.
+    events: Vec<(u64, WireEvent)>,
     /// Nothing is added any more.
     closed: bool,
 }
 
+impl Frames {
+    fn push(&mut self, message: &ToFront) {
+        if self.closed {
+            return;
+        }
+        let encoded = encode(message, &mut self.bytes);
+        if encoded.is_err() || self.bytes.len() > MAX_OUTBOX_BYTES {
+            // The front would miss something: better that it starts another engine.
+            *self = Frames { closed: true, ..Frames::default() };
+        }
+    }
+}
+
 impl Outbox {
-    /// Adds a message, and has all that wait sent; never waits.
+    /// Sends a message; never waits.
     fn push(&self, message: &ToFront) {
-        self.add(message);
+        lock(&self.frames).push(message);
         self.arrived.notify_one();
     }
 
-    /// Adds a message that may wait for the next [`Outbox::push`]; never waits itself.
-    fn add(&self, message: &ToFront) {
+    /// Keeps an event for [`Outbox::push_events`].
+    fn add(&self, id: u64, event: WireEvent) {
+        lock(&self.frames).events.push((id, event));
+    }
+
+    /// Sends the events kept so far in one frame: the front gets all of them or none.
+    fn push_events(&self) {
         let mut frames = lock(&self.frames);
-        if frames.closed {
+        if frames.events.is_empty() {
             return;
         }
-        let encoded = encode(message, &mut frames.bytes);
-        if encoded.is_err() || frames.bytes.len() > MAX_OUTBOX_BYTES {
-            // The front would miss something: better that it starts another engine.
-            *frames = Frames { bytes: Vec::new(), closed: true };
-            self.arrived.notify_one();
-        }
+        let events = std::mem::take(&mut frames.events);
+        frames.push(&ToFront::Events { events });
+        self.arrived.notify_one();
     }
 
     fn close(&self) {
@@ -273,5 +292,57 @@ pub fn tie_to_parent(parent: u32) -> std::io::Result<()> {
     match is_there {
         true => Ok(()),
         false => Err(std::io::Error::other(format!("process {parent} is gone"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{FinishReason, TokenEvent, Usage};
+
+    fn sink(outbox: &Arc<Outbox>) -> FrontSink {
+        FrontSink { id: 1, outbox: Arc::clone(outbox), ids: Ids::default() }
+    }
+
+    fn last_events() -> [Event; 2] {
+        let token = TokenEvent { id: 5, index: 0, logprob: None, top_logprobs: Vec::new() };
+        [Event::Token(token), Event::Finished { reason: FinishReason::Length, usage: Usage::default() }]
+    }
+
+    /// Everything that can be sent now.
+    fn messages(outbox: &Outbox) -> Vec<ToFront> {
+        let bytes = std::mem::take(&mut lock(&outbox.frames).bytes);
+        let mut reader = FrameReader::new(&bytes[..]);
+        let mut read = || match reader.receive().unwrap() {
+            Received::Message(message) => Some(message),
+            Received::Quiet | Received::Closed => None,
+        };
+        std::iter::from_fn(&mut read).collect()
+    }
+
+    #[test]
+    fn last_token_and_end_are_one_frame() {
+        let outbox = Arc::new(Outbox::default());
+        let mut sink = sink(&outbox);
+        let events = last_events();
+        for event in events.clone() {
+            sink.send(event).unwrap();
+            // From the thread that takes requests, in the midst of a step.
+            outbox.push(&ToFront::Events { events: vec![(2, WireFailure::Other("full".into()).into())] });
+            assert!(matches!(&messages(&outbox)[..], [ToFront::Events { events }] if events[0].0 == 2));
+        }
+        ProgressSender { outbox: Arc::clone(&outbox) }.step_ended(Duration::ZERO, &EngineStats::default());
+        let sent = messages(&outbox);
+        let expected = ToFront::Events { events: events.map(|event| (1, event.into())).into() };
+        assert!(matches!(&sent[..], [first, ToFront::StepEnded { .. }] if *first == expected), "{sent:?}");
+    }
+
+    #[test]
+    fn events_of_a_step_that_did_not_end_are_not_sent() {
+        let outbox = Arc::new(Outbox::default());
+        let [token, _] = last_events();
+        sink(&outbox).send(token).unwrap();
+        outbox.push(&ToFront::Ended { message: "a bug".into() });
+        assert_eq!(messages(&outbox), [ToFront::Ended { message: "a bug".into() }]);
     }
 }

@@ -10,7 +10,7 @@ use crate::request::{GenerateRequest, RequestRules};
 use crate::stats::EngineStats;
 
 /// Changes with every change of these types: front and engine are to be of one program.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// From the front to the engine. Ids are the front's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,12 +59,10 @@ pub enum ToFront {
         /// Counts after it.
         stats: EngineStats,
     },
-    /// Something happened to a request.
-    Event {
-        /// Its id.
-        id: u64,
-        /// What.
-        event: WireEvent,
+    /// What one half of a step brought, whole: a request's last token never comes without its end.
+    Events {
+        /// Ids of requests and what happened to them, in order.
+        events: Vec<(u64, WireEvent)>,
     },
     /// The engine ended by a failure: the device's, or a bug. The last message.
     Ended {

@@ -205,21 +205,26 @@ impl Supervisor {
                 self.shared.set_engine_stats(stats);
                 Ok(stage)
             }
-            (ToFront::Event { id: CANARY, event }, Stage::Serving) => {
-                self.take_canary(event)?;
-                Ok(stage)
-            }
-            (ToFront::Event { id, event }, Stage::Serving) => {
-                if matches!(event, WireEvent::Token(_)) {
-                    self.failures = 0;
+            (ToFront::Events { events }, Stage::Serving) => {
+                for (id, event) in events {
+                    self.take_event(id, event)?;
                 }
-                self.shared.take_event(id, Event::from(event))?;
                 Ok(stage)
             }
             (message, stage) => {
                 Err(EngineFault::Protocol(format!("said {message:?} while it was {stage:?}")))
             }
         }
+    }
+
+    fn take_event(&mut self, id: u64, event: WireEvent) -> Result<(), EngineFault> {
+        if id == CANARY {
+            return self.take_canary(event);
+        }
+        if matches!(event, WireEvent::Token(_)) {
+            self.failures = 0;
+        }
+        Ok(self.shared.take_event(id, Event::from(event))?)
     }
 
     fn take_canary(&mut self, event: WireEvent) -> Result<(), EngineFault> {

@@ -14,7 +14,9 @@ use sostenuto_engine::{
 
 /// One message of each kind.
 fn to_front() -> Vec<ToFront> {
-    let event = |event| ToFront::Event { id: 7, event };
+    let event = |event| ToFront::Events {
+        events: vec![(7, event), (u64::MAX, WireEvent::Failed(WireFailure::Other(String::new())))],
+    };
     let token = TokenEvent {
         id: 200_002,
         index: 41,

@@ -78,6 +78,13 @@ fn request(seed: u64, prompt: Vec<u32>, max_tokens: usize) -> GenerateRequest {
     GenerateRequest { sampling, logprobs: Some(2), key: seed, ..GenerateRequest::greedy(prompt, max_tokens) }
 }
 
+/// A request that ends by one of many stop tokens, or by a length of its own: at each moment some end.
+fn ending(seed: u64, prompt: Vec<u32>) -> GenerateRequest {
+    let request = request(seed, prompt, 1 + seed as usize % 300);
+    let stop_token_ids = if seed % 4 == 0 { vec![3, 40] } else { Vec::new() };
+    GenerateRequest { stop_token_ids, ..request }
+}
+
 fn submit(engine: &RemoteEngine, request: &GenerateRequest) -> (RequestId, Receiver<Event>) {
     let (tx, rx) = sync_channel(request.max_tokens + 2);
     let id = engine.submit(request.clone(), Box::new(tx)).unwrap();
@@ -141,7 +148,7 @@ fn killed_engines_lose_and_double_nothing() {
         round += 1;
         let prompt = |stream| vec![(stream % 50) as u32; 1 + stream as usize % 30];
         let requests: Vec<_> =
-            (0..STREAMS).map(|stream| request(round * STREAMS + stream, prompt(stream), 300)).collect();
+            (0..STREAMS).map(|stream| ending(round * STREAMS + stream, prompt(stream))).collect();
         let (tx, rx) = channel();
         for (stream, request) in requests.iter().enumerate() {
             let tx = tx.clone();
@@ -273,7 +280,9 @@ fn crash_loop_is_degraded_with_its_reason_and_what_is_accepted_meanwhile_runs_in
     let healed = Arc::new(AtomicU32::new(0));
     let heal = Arc::clone(&healed);
     let engine = start(move |earlier| match (earlier, heal.load(Relaxed)) {
-        (0, _) | (_, 1) => "",
+        // Its request must not end before it is killed.
+        (0, _) => "slow",
+        (_, 1) => "",
         _ => "crash-at-start",
     });
     let request = request(1, vec![1, 2], 900);
