@@ -12,7 +12,9 @@
 //! # Tolerances
 //! `u = 2^-24`. A dot product of length K with terms `w·x`: `u·(8 + √K)·Σ|w·x| + 2u·|want|`. What follows a dot
 //! product carries that bound through (see each case). RMS norm: `16u·|want|`. Exponentials: a relative `8u`, which also
-//! covers sigmoid and softmax. Attention: `(2δ + 24u)·Σ w·|v|` where δ bounds the error of a score.
+//! covers sigmoid and softmax. Attention: `(2δ + 24u)·Σ w·|v|` where δ bounds the error of a score;
+//! a kernel named `bf16_attention…` may round queries to the sum of two bf16 and weights to one, which adds `2^-18·Σ|q·k|` to δ
+//! and `2^-8 + 100u` to the factor.
 //! [`Precision::Fast`](sostenuto_ops::Precision) may round the activations of expert products, and of matrices that may be
 //! rounded, to int8 per 32: that adds `Σ_blocks max|x|/254·Σ|w|`, an exact bound; and such a matrix likewise, to int8 with
 //! any power of two as the scale (`max|w|/127`).

@@ -81,7 +81,7 @@ fn request(seed: u64, prompt: Vec<u32>, max_tokens: usize) -> GenerateRequest {
 /// A request that ends by one of many stop tokens, or by a length of its own: at each moment some end.
 fn ending(seed: u64, prompt: Vec<u32>) -> GenerateRequest {
     let request = request(seed, prompt, 1 + seed as usize % 300);
-    let stop_token_ids = if seed % 4 == 0 { vec![3, 40] } else { Vec::new() };
+    let stop_token_ids = if seed.is_multiple_of(4) { vec![3, 40] } else { Vec::new() };
     GenerateRequest { stop_token_ids, ..request }
 }
 

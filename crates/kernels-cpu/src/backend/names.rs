@@ -6,14 +6,14 @@ use crate::isa::{Isa, Witness};
 
 /// Every op with its kernel's name, which ends in the instruction set.
 macro_rules! kernels {
-    ($isa:literal, $linear:literal, $experts:literal, $dot:literal) => {
+    ($isa:literal, $linear:literal, $experts:literal, $attention:literal, $dot:literal) => {
         kernels!(@ $isa,
             "embed": "f32_bf16w_embed",
             "rms_norm": "f32_bf16w_rms_norm",
             "linear": concat!($linear, "_linear", $dot),
             "rope_table": "f32_rope_table",
             "rope_kv_write": "f32_rope_kv_write",
-            "attention": "f32_attention_sinks",
+            "attention": concat!($attention, "_attention_sinks"),
             "top_k": "f32_top_k_softmax",
             "moe_gate_up_swiglu": concat!($experts, "_moe_gate_up_swiglu", $dot),
             "moe_down": concat!($experts, "_moe_down", $dot),
@@ -24,19 +24,19 @@ macro_rules! kernels {
         vec![$(KernelChoice { op: $op, kernel: concat!($kernel, "_", $isa) }),*]
     };
     ($isa:literal, exact) => {
-        kernels!($isa, "f32_bf16w", "f32_mf4w", "")
+        kernels!($isa, "f32_bf16w", "f32_mf4w", "f32", "")
     };
     ($isa:literal, int8) => {
-        kernels!($isa, "i8_i8w", "i8_mf4w", "")
+        kernels!($isa, "i8_i8w", "i8_mf4w", "f32", "")
     };
     ($isa:literal, vnni) => {
-        kernels!($isa, "i8_i8w", "i8_mf4w", "_vnni")
+        kernels!($isa, "i8_i8w", "i8_mf4w", "f32", "_vnni")
     };
     ($isa:literal, dotprod) => {
-        kernels!($isa, "i8_i8w", "i8_mf4w", "_dotprod")
+        kernels!($isa, "i8_i8w", "i8_mf4w", "f32", "_dotprod")
     };
     ($isa:literal, bf16) => {
-        kernels!($isa, "i9_i8w", "i9_mf4w", "_bf16")
+        kernels!($isa, "i9_i8w", "i9_mf4w", "bf16", "_bf16")
     };
 }
 

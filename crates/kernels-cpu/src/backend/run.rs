@@ -14,6 +14,8 @@ use super::scratch::Scratch;
 use super::weight::{Form, Piece, Weight};
 use crate::isa::Witness;
 use crate::kernel::attention::{Attend, MOST_ROWS, write_slot};
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::attention_tiled::{self, AttendTiled};
 use crate::kernel::linear::Linear;
 use crate::kernel::matrix::{Bf16, Experts, Matrix, MxExperts};
 use crate::kernel::moe::{Combine, GateUp};
@@ -23,7 +25,7 @@ use crate::kernel::panel::{FEW_TOKENS, PANEL_ROWS, PanelScratch, TASK_ROWS};
 use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::tiled::{Tiled, TiledExperts};
-use crate::kv::{self, Element, GROUP, KvStore, Layer, Planes};
+use crate::kv::{self, Element, GROUP, Geometry, KvStore, Layer, Planes};
 use crate::memory::{Memory, Parts};
 use crate::pool::Pool;
 use crate::simd::BLOCK;
@@ -245,35 +247,52 @@ impl Run<'_> {
         let Op::Attention { layer, out, .. } = *op else { unreachable!("attention only") };
         let mut result = self.take_f32(out);
         let kv = self.kv.take().expect("the program was checked: there is a KV store");
-        match kv.layer(layer) {
-            Layer::F32(planes) => self.attend(op, &mut result, planes, kv),
-            Layer::Bf16(planes) => self.attend(op, &mut result, planes, kv),
-            Layer::Int8(planes) => self.attend(op, &mut result, planes, kv),
+        let witness = self.witness;
+        let run_f32 = |attend: Attend<'_, f32>| witness.run(attend);
+        let run_bf16 = |attend: Attend<'_, u16>| witness.run(attend);
+        let run_int8 = |attend: Attend<'_, i8>| witness.run(attend);
+        match (kv.layer(layer), attention_tiles(witness, self.precision, &kv.geometry)) {
+            #[cfg(target_arch = "x86_64")]
+            (Layer::Bf16(planes), Some(amx)) => {
+                let run = |attend: Attend<'_, u16>| witness.run(AttendTiled { amx, attend });
+                self.attend(op, &mut result, planes, kv, attention_tiled::MOST_ROWS, run);
+            }
+            (Layer::F32(planes), _) => self.attend(op, &mut result, planes, kv, MOST_ROWS, run_f32),
+            (Layer::Bf16(planes), _) => self.attend(op, &mut result, planes, kv, MOST_ROWS, run_bf16),
+            (Layer::Int8(planes), _) => self.attend(op, &mut result, planes, kv, MOST_ROWS, run_int8),
         }
         self.kv = Some(kv);
         self.put(out, Buffer::F32(result));
     }
 
-    /// One task per KV head and some rows.
-    fn attend<E: Element>(&mut self, op: &Op, out: &mut [f32], planes: &Planes<E>, kv: &KvStore) {
+    /// One task per KV head and up to `most_rows` rows.
+    fn attend<E: Element>(
+        &mut self,
+        op: &Op,
+        out: &mut [f32],
+        planes: &Planes<E>,
+        kv: &KvStore,
+        most_rows: usize,
+        run: impl Fn(Attend<'_, E>) + Sync,
+    ) {
         let Op::Attention { qkv, layer, num_heads, sinks, window, scale, .. } = *op else {
             unreachable!("attention only")
         };
         let geometry = kv.geometry;
         let (kv_heads, group) = (geometry.kv_heads, num_heads / geometry.kv_heads);
-        let (witness, step, count) = (self.witness, self.step, self.step.rows());
+        let (step, count) = (self.step, self.step.rows());
         let sinks = self.weights[sinks.0 as usize].values();
         let (per_thread, scratch) = (self.scratch.per_thread, Parts::new(&mut self.scratch.threads));
         let qkv = f32_of(self.buffers, qkv);
         let out = Parts::new(out);
-        let size = (count / (2 * self.pool.threads())).clamp(1, MOST_ROWS);
+        let size = (count / (2 * self.pool.threads())).clamp(1, most_rows);
         let region = |task: usize, thread: usize| {
             let kv_head = task % kv_heads;
             let mut rows = part(task / kv_heads, size, count);
             while !rows.is_empty() {
                 let sequence = step.sequences[rows.start];
                 let same = step.sequences[rows.clone()].iter().take_while(|&&of| of == sequence).count();
-                witness.run(Attend {
+                run(Attend {
                     geometry,
                     rows: rows.start..rows.start + same,
                     positions: step.positions,
@@ -555,6 +574,21 @@ impl<'a> Run<'a> {
     fn tiles(&self, _: &Weight, _: bool) -> Option<std::convert::Infallible> {
         None
     }
+}
+
+/// The tiles that attention over bf16 is multiplied with, where it may round.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn attention_tiles(witness: Witness, precision: Precision, geometry: &Geometry) -> Option<Amx> {
+    match (witness, precision) {
+        (Witness::Amx(amx), Precision::Fast) if attention_tiled::fits(geometry) => Some(amx),
+        _ => None,
+    }
+}
+
+/// There are none.
+#[cfg(not(target_arch = "x86_64"))]
+fn attention_tiles(_: Witness, _: Precision, _: &Geometry) -> Option<std::convert::Infallible> {
+    None
 }
 
 /// What the tasks of a dense product share.

@@ -7,7 +7,9 @@ use sostenuto_ops::{BufferId, DeviceError, Op, Precision, Program, Registry, Wei
 
 use super::weight::Form;
 use crate::isa::Witness;
-use crate::kernel::attention::scratch_len;
+use crate::kernel::attention;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::attention_tiled;
 use crate::kernel::moe::Routing;
 use crate::kernel::pack::blocks;
 use crate::kernel::packed::expanded_len;
@@ -167,6 +169,14 @@ impl<'a, T> PerThread<'a, T> {
     }
 }
 
+/// f32 that attention needs by either kernel.
+fn attention_len(group: usize, geometry: &Geometry) -> usize {
+    let len = attention::scratch_len(group, geometry);
+    #[cfg(target_arch = "x86_64")]
+    let len = len.max(attention_tiled::scratch_len(group));
+    len
+}
+
 struct Lookup<'a> {
     registry: &'a Registry,
     precision: Precision,
@@ -183,7 +193,7 @@ impl Lookup<'_> {
             Op::Attention { layer, num_heads, .. } => {
                 let (kv, _) = self.registry.kv_layer(op.name(), layer).expect("the program was checked");
                 let group = num_heads / kv.num_kv_heads;
-                let per_thread = scratch_len(group, &Geometry::new(kv)).next_multiple_of(BLOCK);
+                let per_thread = attention_len(group, &Geometry::new(kv)).next_multiple_of(BLOCK);
                 Need { per_thread, ..Need::default() }
             }
             Op::MoeGateUp { experts, weight, .. } => self.experts(experts, weight),

@@ -11,10 +11,10 @@ use crate::memory;
 use crate::simd::{Kernel, Simd, math};
 
 /// Positions whose scores are held at once, aligned to multiples of their number.
-const TILE: usize = 64;
+pub(super) const TILE: usize = 64;
 
 /// Groups of a tile.
-const TILE_GROUPS: usize = TILE / GROUP;
+pub(super) const TILE_GROUPS: usize = TILE / GROUP;
 
 /// What is kept per head between tiles: running maximum, denominator.
 const STATE: usize = 2;
@@ -52,7 +52,7 @@ pub(crate) unsafe fn write_slot<E: Element>(
     layer: Parts<'_, E>,
     (head, group, slot): (usize, usize, usize),
 ) {
-    let head = group * geometry.kv_heads + head;
+    let head = layer.place(head, group);
     let at = head * geometry.key_elements();
     // SAFETY: this head's keys in the group; the caller vouches for the head.
     let keys = unsafe { layer.keys.get(at..at + geometry.key_elements()) };
@@ -123,41 +123,47 @@ pub(crate) struct Attend<'a, E> {
 
 /// The part of a tile that a row attends to: positions `from..to` counted from the tile's start.
 #[derive(Clone, Copy)]
-struct Span {
-    from: usize,
-    to: usize,
+pub(super) struct Span {
+    pub(super) from: usize,
+    pub(super) to: usize,
 }
 
 impl Span {
     /// Groups of the tile that it touches.
     #[inline(always)]
-    fn groups(self) -> Range<usize> {
+    pub(super) fn groups(self) -> Range<usize> {
         self.from / GROUP..self.to.div_ceil(GROUP)
     }
 }
 
 /// Keys, values and scales of a tile, group by group.
 #[derive(Clone, Copy)]
-struct Tile<'a, E> {
+pub(super) struct Tile<'a, E> {
     /// `[head_dim, 16]` each.
-    keys: [&'a [E]; TILE_GROUPS],
+    pub(super) keys: [&'a [E]; TILE_GROUPS],
     /// `[16, value_row]` each.
-    values: [&'a [E]; TILE_GROUPS],
+    pub(super) values: [&'a [E]; TILE_GROUPS],
     /// Of keys, then of values; empty where there are none.
     scales: [&'a [f32]; TILE_GROUPS],
 }
 
+impl<E> Tile<'_, E> {
+    pub(super) const NOTHING: Self =
+        Self { keys: [&[]; TILE_GROUPS], values: [&[]; TILE_GROUPS], scales: [&[]; TILE_GROUPS] };
+}
+
 /// Where the next tile lies, which is asked for while this one is used.
 #[derive(Clone, Copy)]
-struct Ahead {
-    keys: [*const u8; TILE_GROUPS],
-    values: [*const u8; TILE_GROUPS],
+pub(super) struct Ahead {
+    pub(super) keys: [*const u8; TILE_GROUPS],
+    pub(super) values: [*const u8; TILE_GROUPS],
     /// Bytes of an element.
     element: usize,
 }
 
 impl Ahead {
-    fn new<E>(tile: &Tile<'_, E>) -> Self {
+    #[inline(always)]
+    pub(super) fn new<E>(tile: &Tile<'_, E>) -> Self {
         let addresses = |slices: [&[E]; TILE_GROUPS]| slices.map(|slice| slice.as_ptr().cast());
         Self { keys: addresses(tile.keys), values: addresses(tile.values), element: size_of::<E>() }
     }
@@ -219,7 +225,7 @@ impl<E: Element> Kernel for Attend<'_, E> {
 
 /// The part of a range of positions that lies in a tile.
 #[inline(always)]
-fn part_of(seen: &Range<usize>, tile: usize) -> Option<Span> {
+pub(super) fn part_of(seen: &Range<usize>, tile: usize) -> Option<Span> {
     let start = tile * TILE;
     let (from, to) = (seen.start.max(start), seen.end.min(start + TILE));
     (from < to).then(|| Span { from: from - start, to: to - start })
@@ -228,14 +234,14 @@ fn part_of(seen: &Range<usize>, tile: usize) -> Option<Span> {
 impl<E: Element> Attend<'_, E> {
     /// Positions that the i-th row sees.
     #[inline(always)]
-    fn sees(&self, i: usize) -> Range<usize> {
+    pub(super) fn sees(&self, i: usize) -> Range<usize> {
         let end = self.positions[self.rows.start + i] as usize + 1;
         self.window.map_or(0, |window| end.saturating_sub(window))..end
     }
 
     /// Positions from the first that any row sees to the last.
     #[inline(always)]
-    fn seen(&self) -> Range<usize> {
+    pub(super) fn seen(&self) -> Range<usize> {
         let mut seen = self.sees(0);
         for i in 1..self.rows.len() {
             let sees = self.sees(i);
@@ -246,12 +252,11 @@ impl<E: Element> Attend<'_, E> {
 
     /// A tile as it is stored.
     #[inline(always)]
-    fn tile(&self, index: usize, span: Span) -> Tile<'_, E> {
+    pub(super) fn tile(&self, index: usize, span: Span) -> Tile<'_, E> {
         let (keys, values) = (self.geometry.key_elements(), self.geometry.value_elements());
-        let mut tile =
-            Tile { keys: [&[]; TILE_GROUPS], values: [&[]; TILE_GROUPS], scales: [&[]; TILE_GROUPS] };
+        let mut tile = Tile::NOTHING;
         for g in span.groups() {
-            let head = self.groups.at(index * TILE_GROUPS + g) * self.geometry.kv_heads + self.kv_head;
+            let head = self.layer.place(self.kv_head, self.groups.at(index * TILE_GROUPS + g));
             tile.keys[g] = &self.layer.keys[head * keys..(head + 1) * keys];
             tile.values[g] = &self.layer.values[head * values..(head + 1) * values];
             if E::SCALED {
@@ -261,10 +266,32 @@ impl<E: Element> Attend<'_, E> {
         tile
     }
 
+    /// The i-th row's query heads.
+    #[inline(always)]
+    pub(super) fn queries(&self, i: usize) -> &[f32] {
+        let dim = self.geometry.dim;
+        let width = (self.num_heads + 2 * self.geometry.kv_heads) * dim;
+        let start = (self.rows.start + i) * width + self.heads.start * dim;
+        &self.qkv[start..start + self.heads.len() * dim]
+    }
+
+    /// The i-th row's part of the output.
+    ///
+    /// # Safety
+    /// No other borrow of it may live at the same time.
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    pub(super) unsafe fn out_of(&self, i: usize) -> &mut [f32] {
+        let dim = self.geometry.dim;
+        let start = ((self.rows.start + i) * self.num_heads + self.heads.start) * dim;
+        // SAFETY: the caller's, and the maker's: no other task has these heads of this row.
+        unsafe { self.out.get(start..start + self.heads.len() * dim) }
+    }
+
     /// The same with f32 elements.
     #[inline(always)]
     fn widen<'b, S: Simd>(&self, s: S, tile: &Tile<'b, E>, span: Span, room: &'b mut [f32]) -> Tile<'b, f32> {
-        let mut wide = Tile { keys: [&[]; TILE_GROUPS], values: [&[]; TILE_GROUPS], scales: tile.scales };
+        let mut wide = Tile { scales: tile.scales, ..Tile::NOTHING };
         let mut rest = room;
         for g in span.groups() {
             wide.keys[g] = widen(s, tile.keys[g], &mut rest);
@@ -310,9 +337,7 @@ impl<E: Element> Attend<'_, E> {
         scores: &mut [f32],
     ) {
         let (dim, heads) = (self.geometry.dim, self.heads.len());
-        let width = (self.num_heads + 2 * self.geometry.kv_heads) * dim;
-        let start = (self.rows.start + i) * width + self.heads.start * dim;
-        let queries = &self.qkv[start..start + heads * dim];
+        let queries = self.queries(i);
         let groups = span.groups();
         let mut head = 0;
         while head < heads {
@@ -379,12 +404,10 @@ impl<E: Element> Attend<'_, E> {
     /// Divides the sums of the i-th row by their denominators.
     #[inline(always)]
     fn finish(&self, i: usize, sums: &[f32], states: &[f32]) {
-        let (dim, heads) = (self.geometry.dim, self.heads.len());
-        let start = ((self.rows.start + i) * self.num_heads + self.heads.start) * dim;
-        // SAFETY: no other task has these heads of this row.
-        let out = unsafe { self.out.get(start..start + heads * dim) };
+        // SAFETY: the row is finished once.
+        let out = unsafe { self.out_of(i) };
         let results = sums.chunks_exact(self.geometry.value_row).zip(states.chunks_exact(STATE));
-        for (out, (sums, state)) in out.chunks_exact_mut(dim).zip(results) {
+        for (out, (sums, state)) in out.chunks_exact_mut(self.geometry.dim).zip(results) {
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = sum / state[1];
             }

@@ -1,6 +1,8 @@
 //! The kernels. Each works on a part of an op's output; the backend cuts an op into parts.
 
 pub(crate) mod attention;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod attention_tiled;
 pub(crate) mod linear;
 pub(crate) mod matrix;
 pub(crate) mod moe;

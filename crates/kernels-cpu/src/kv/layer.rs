@@ -9,16 +9,19 @@ use crate::memory::{self, Memory, Number};
 
 /// Keys, values and their scales of one layer; the order of elements is in [`crate::kv`].
 pub(crate) struct Planes<E> {
-    /// `[group, head, head_dim, 16 slots]`.
+    /// Groups of the layer.
+    groups: usize,
+    /// `[head, group, head_dim, 16 slots]`.
     pub(crate) keys: Memory<E>,
-    /// `[group, head, 16 slots, value row]`.
+    /// `[head, group, 16 slots, value row]`.
     pub(crate) values: Memory<E>,
-    /// `[group, head, key or value, 16 slots]` where the element is scaled, else empty.
+    /// `[head, group, key or value, 16 slots]` where the element is scaled, else empty.
     pub(crate) scales: Memory<f32>,
 }
 
 /// [`Planes`], for tasks that write disjoint heads.
 pub(crate) struct Parts<'a, E> {
+    groups: usize,
     pub(crate) keys: memory::Parts<'a, E>,
     pub(crate) values: memory::Parts<'a, E>,
     pub(crate) scales: memory::Parts<'a, f32>,
@@ -34,7 +37,8 @@ pub(crate) enum Layer {
 /// No memory: what is left where a layer is taken out.
 impl Default for Layer {
     fn default() -> Self {
-        Self::F32(Planes { keys: Memory::default(), values: Memory::default(), scales: Memory::default() })
+        let (keys, values) = (Memory::default(), Memory::default());
+        Self::F32(Planes { groups: 0, keys, values, scales: Memory::default() })
     }
 }
 
@@ -89,14 +93,22 @@ impl<E: Element> Planes<E> {
     fn new(geometry: &Geometry, groups: usize) -> Result<Self, DeviceError> {
         let [keys, values, scales] = Self::lens(geometry, groups);
         Ok(Self {
+            groups,
             keys: Memory::zeroed(keys, "keys")?,
             values: Memory::zeroed(values, "values")?,
             scales: Memory::zeroed(scales, "scales of keys and values")?,
         })
     }
 
+    /// Place of a head's group among all heads' groups.
+    #[inline(always)]
+    pub(crate) fn place(&self, head: usize, group: usize) -> usize {
+        place(self.groups, head, group)
+    }
+
     pub(crate) fn parts(&mut self) -> Parts<'_, E> {
         Parts {
+            groups: self.groups,
             keys: memory::Parts::new(&mut self.keys),
             values: memory::Parts::new(&mut self.values),
             scales: memory::Parts::new(&mut self.scales),
@@ -121,13 +133,30 @@ impl<E: Element> Planes<E> {
     }
 
     fn copy_slots(&mut self, geometry: &Geometry, from: usize, to: usize, slots: &Range<usize>) {
-        let heads = geometry.kv_heads;
-        copy_rows(&mut self.keys, (heads * geometry.dim, 1), from, to, slots);
-        copy_rows(&mut self.values, (heads, geometry.value_row), from, to, slots);
-        if E::SCALED {
-            copy_rows(&mut self.scales, (2 * heads, 1), from, to, slots);
+        for head in 0..geometry.kv_heads {
+            let (from, to) = (self.place(head, from), self.place(head, to));
+            copy_rows(&mut self.keys, (geometry.dim, 1), from, to, slots);
+            copy_rows(&mut self.values, (1, geometry.value_row), from, to, slots);
+            if E::SCALED {
+                copy_rows(&mut self.scales, (2, 1), from, to, slots);
+            }
         }
     }
+}
+
+impl<E> Parts<'_, E> {
+    /// As [`Planes::place`].
+    #[inline(always)]
+    pub(crate) fn place(&self, head: usize, group: usize) -> usize {
+        place(self.groups, head, group)
+    }
+}
+
+/// A head's groups lie side by side: attention reads them one after another.
+#[inline(always)]
+fn place(groups: usize, head: usize, group: usize) -> usize {
+    assert!(group < groups, "a group of the layer");
+    head * groups + group
 }
 
 /// Copies slots between groups of `[rows, 16 slots, unit]` elements.

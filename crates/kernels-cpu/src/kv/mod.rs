@@ -2,7 +2,8 @@
 //!
 //! Slots come in groups of 16. In a group, the keys of a head lie `[head_dim, 16 slots]`, so that one vector holds
 //! the same element of neighbouring positions, and the values `[16 slots, row]`, where a row is `head_dim` rounded up
-//! to 16. A block of a full layer is a group; a ring is rounded up to whole groups, so that position p lies in
+//! to 16. The groups of a head lie side by side, one head's after another's: neighbouring blocks are mostly of one sequence,
+//! and a task reads one head. A block of a full layer is a group; a ring is rounded up to whole groups, so that position p lies in
 //! slot p % 16 of its group in either kind of layer. A sliding layer's window snapshots follow its rings, each like
 //! a ring of its own.
 

@@ -55,6 +55,13 @@ const E2M1_HUGE: [u16; 32] = {
     table
 };
 
+/// Positions of [`Amx::soften`].
+pub(crate) const SOFTENED: usize = 2 * BLOCK;
+
+/// `2^r = 1 + r·(c₁ + r·(c₂ + …))` for r from 0 to 1, with relative error at most 3e-6: a thousandth of what rounding to bf16
+/// takes.
+const EXP2: [f32; 4] = [0.693_044_84, 0.241_280_21, 0.052_242_47, 0.013_426_69];
+
 /// 32 activations in bf16, in the order of the weights' pairs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -142,6 +149,21 @@ impl Amx {
         }
     }
 
+    /// Loads the four tiles of sums.
+    ///
+    /// # Safety
+    /// Tiles are configured with rows that can be read there.
+    #[inline(always)]
+    pub(crate) unsafe fn load(self, sums: [*mut f32; 4], stride: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            asm!("tileloadd tmm0, [{0} + {4}]", "tileloadd tmm1, [{1} + {4}]",
+                "tileloadd tmm2, [{2} + {4}]", "tileloadd tmm3, [{3} + {4}]",
+                in(reg) sums[0], in(reg) sums[1], in(reg) sums[2], in(reg) sums[3], in(reg) stride,
+                options(nostack, readonly));
+        }
+    }
+
     /// A block of one tile of activations with those of four tiles of weights that lie one after another.
     ///
     /// # Safety
@@ -185,6 +207,40 @@ impl Amx {
     pub(crate) fn to_bf16(self, x: &[f32; BLOCK], order: &[u16; BLOCK]) -> Bf16Block {
         // SAFETY: the witness.
         unsafe { to_bf16(x, order) }
+    }
+
+    /// 32 numbers in bf16, rounded to nearest even.
+    #[inline(always)]
+    pub(crate) fn round(self, x: &[f32; BLOCK]) -> Bf16Block {
+        // SAFETY: the witness.
+        unsafe { round(x) }
+    }
+
+    /// A row's scores times `scale` to weights `2^(score − maximum)` in bf16, relative to the larger of `maximum` and them.
+    ///
+    /// Gives the new maximum and the factor by which everything relative to the old one shrinks. `denominators` shrink,
+    /// and lane by lane the weights are added to them as they are rounded. A score of −∞ has weight 0.
+    #[inline(always)]
+    pub(crate) fn soften(
+        self,
+        scores: &[f32; SOFTENED],
+        (scale, maximum): (f32, f32),
+        weights: &mut [Bf16Block; SOFTENED / BLOCK],
+        denominators: &mut [f32; 16],
+    ) -> (f32, f32) {
+        // SAFETY: the witness.
+        unsafe { soften(scores, (scale, maximum), weights, denominators) }
+    }
+
+    /// 16 elements and 16 others by turns, the first of `even` first.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    pub(crate) fn interleave(self, even: &[u16], odd: &[u16]) -> Bf16Block {
+        assert!(even.len() >= BLOCK / 2 && odd.len() >= BLOCK / 2, "half a block of each");
+        // SAFETY: the witness, and as asserted.
+        unsafe { interleave(even.as_ptr(), odd.as_ptr()) }
     }
 
     /// A block of 16 rows of MXFP4 as a tile of bf16; exact.
@@ -244,6 +300,83 @@ unsafe fn to_bf16(x: &[f32; BLOCK], order: &[u16; BLOCK]) -> Bf16Block {
         let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
         let order = _mm512_loadu_si512(order.as_ptr().cast());
         std::mem::transmute(_mm512_permutexvar_epi16(order, rounded))
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn round(x: &[f32; BLOCK]) -> Bf16Block {
+    // SAFETY: both are 32 elements.
+    unsafe {
+        let (low, high) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
+        std::mem::transmute(_mm512_cvtne2ps_pbh(high, low))
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+unsafe fn soften(
+    scores: &[f32; SOFTENED],
+    (scale, maximum): (f32, f32),
+    weights: &mut [Bf16Block; SOFTENED / BLOCK],
+    denominators: &mut [f32; 16],
+) -> (f32, f32) {
+    // SAFETY: vectors of 16 within the arrays.
+    unsafe {
+        let mut x = [_mm512_setzero_ps(); SOFTENED / 16];
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = _mm512_mul_ps(_mm512_loadu_ps(scores.as_ptr().add(16 * i)), _mm512_set1_ps(scale));
+        }
+        let largest = _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
+        let largest = maximum.max(_mm512_reduce_max_ps(largest));
+        let base = _mm512_set1_ps(largest);
+        let shrink = exp2(_mm512_sub_ps(_mm512_set1_ps(maximum), base));
+        let mut sum = _mm512_mul_ps(_mm512_loadu_ps(denominators.as_ptr()), shrink);
+        for (i, weights) in weights.iter_mut().enumerate() {
+            let low = exp2(_mm512_sub_ps(x[2 * i], base));
+            let high = exp2(_mm512_sub_ps(x[2 * i + 1], base));
+            let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(weights.0.as_mut_ptr().cast(), rounded);
+            let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(rounded));
+            let odd =
+                _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000_u32 as i32)));
+            sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
+        }
+        _mm512_storeu_ps(denominators.as_mut_ptr(), sum);
+        (largest, _mm512_cvtss_f32(shrink))
+    }
+}
+
+/// `2^x` for x up to 127, as [`EXP2`] says; 0 for −∞.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn exp2(x: __m512) -> __m512 {
+    // What is left of x above the integer below it; the scaling rounds the same way.
+    let r = _mm512_reduce_ps::<1>(x);
+    let mut p = _mm512_set1_ps(EXP2[3]);
+    for coefficient in [EXP2[2], EXP2[1], EXP2[0], 1.0] {
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(coefficient));
+    }
+    _mm512_scalef_ps(p, x)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn interleave(even: *const u16, odd: *const u16) -> Bf16Block {
+    const TURNS: [u16; BLOCK] = {
+        let mut turns = [0; BLOCK];
+        let mut i = 0;
+        while i < BLOCK {
+            turns[i] = (i / 2 + i % 2 * (BLOCK / 2)) as u16;
+            i += 1;
+        }
+        turns
+    };
+    // SAFETY: the caller's: 16 elements at each.
+    unsafe {
+        let halves = _mm512_castsi256_si512(_mm256_loadu_si256(even.cast()));
+        let halves = _mm512_inserti64x4::<1>(halves, _mm256_loadu_si256(odd.cast()));
+        std::mem::transmute(_mm512_permutexvar_epi16(_mm512_loadu_si512(TURNS.as_ptr().cast()), halves))
     }
 }
 
@@ -364,6 +497,36 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn scores_become_weights_of_the_new_maximum() {
+        let Some(amx) = Amx::detect() else { return println!("skipped: no AMX here") };
+        let hidden = |i: usize| i < 3 || i == 40;
+        let score = |i: usize| (i * 37 % 64) as f32 * 0.37 - 9.0;
+        let scores = std::array::from_fn(|i| if hidden(i) { f32::NEG_INFINITY } else { score(i) });
+        for maximum in [-50.0_f32, 40.0] {
+            let mut weights = [Bf16Block([7; BLOCK]); 2];
+            let mut denominators = [0.25; 16];
+            let (new, shrink) = amx.soften(&scores, (2.0, maximum), &mut weights, &mut denominators);
+            let largest = (0..64).filter(|&i| !hidden(i)).map(|i| 2.0 * score(i)).fold(maximum, f32::max);
+            assert_eq!(new, largest);
+            let want = f64::from(maximum - new).exp2();
+            assert!((f64::from(shrink) / want - 1.0).abs() < 4e-6, "{shrink}, {want}");
+            let weight = |i: usize| f64::from(bf16_to_f32(weights[i / BLOCK].0[i % BLOCK]));
+            for i in 0..64 {
+                let want = if hidden(i) { 0.0 } else { f64::from(2.0 * score(i) - new).exp2() };
+                assert!((weight(i) - want).abs() <= want * (1.0 / 256.0), "{i}: {}, {want}", weight(i));
+            }
+            let sum = (0..64).map(weight).sum::<f64>() + 16.0 * 0.25 * f64::from(shrink);
+            let got: f64 = denominators.iter().map(|&part| f64::from(part)).sum();
+            assert!((got / sum - 1.0).abs() < 1e-5, "{got}, {sum}");
+        }
+        // What is shrunk by nothing stays as it is.
+        let nothing = [f32::NEG_INFINITY; SOFTENED];
+        let mut denominators = [0.3; 16];
+        let kept = amx.soften(&nothing, (1.0, 5.0), &mut [Bf16Block([0; BLOCK]); 2], &mut denominators);
+        assert_eq!((kept, denominators), ((5.0, 1.0), [0.3; 16]));
     }
 
     #[test]
