@@ -14,9 +14,11 @@
 //! and the matrices that may be rounded are packed as they are loaded (see `kernel::packed`), the latter in 8 bits with
 //! a bf16 scale per 32, and their activations are rounded to int8 with an f32 scale per 32: products within a block are
 //! exact integers, each output has one f32 sum over its blocks in ascending order, and everything else is as in `Exact`.
+//! Attention goes by pieces of 1,024 positions and tiles of 64, merged in ascending order (see `kernel::attention`).
 //! With AMX activations are rounded to integers up to 254, and the scales of activations and 8-bit weights are powers of
 //! two (see `kernel::tiled`): then tiles of bf16 and integer products agree bit for bit, as long as results are finite
-//! and no product of the scales is below 2^-125.
+//! and no product of the scales is below 2^-125. Attention over bf16 then rounds queries to the sum of two bf16 and weights to
+//! one (see `kernel::attention_tiled`).
 //! The KV store's type is what its spec says in either mode.
 //!
 //! # Environment

@@ -22,8 +22,7 @@ impl Number for u16 {}
 impl Number for i8 {}
 impl Number for u8 {}
 impl Number for [f32; crate::simd::BLOCK] {}
-impl Number for crate::simd::int8::Int8Block {}
-impl Number for crate::simd::int8::Int9Block {}
+impl<const PARTS: usize> Number for crate::simd::int8::Integers<PARTS> {}
 #[cfg(target_arch = "x86_64")]
 impl Number for crate::simd::amx::Bf16Block {}
 

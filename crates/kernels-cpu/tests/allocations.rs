@@ -134,6 +134,7 @@ fn a_step_and_copies_allocate_nothing() {
     for (precision, dtype, threads) in [
         (Precision::Exact, KvDtype::F32, 1),
         (Precision::Exact, KvDtype::Bf16, 3),
+        (Precision::Fast, KvDtype::Bf16, 2),
         (Precision::Fast, KvDtype::Int8, 3),
     ] {
         let (mut device, program) = model(precision, dtype, threads);

@@ -1,8 +1,8 @@
 //! An engine process for tests: the hash executor behind a front's socket, with faults where its arguments ask for them.
 //!
 //! `hash_engine PARENT [FAULT]…`. A fault `NAME=TOKEN` acts in the step that computes the token: `abort`, `hang`, `fatal` (the
-//! device fails), `garbage` (bytes that are no frame), `nan`. `crash-at-start` and `refuse` act before the engine is ready; with `slow` a step takes
-//! 10 ms.
+//! device fails), `garbage` (bytes that are no frame), `nan`. `crash-at-start` and
+//! `refuse` act before the engine is ready; with `slow` a step takes 10 ms.
 
 #[cfg(target_os = "linux")]
 fn main() {

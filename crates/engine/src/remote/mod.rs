@@ -10,8 +10,8 @@
 //! **Nothing lost, nothing twice.** The front's journal holds every live request with the tokens delivered so far. When
 //! the engine process fails, the front starts another and sends each request again with its tokens; since a row does
 //! not depend on its company, the tokens that follow are those of an undisturbed run. The front takes a token only at the
-//! index that is next, and treats any other as a failure of the engine process. The events of a step come in one frame, whole or
-//! not at all: a request that had its last token but not its end would be sent again and go on beyond it.
+//! index that is next, and treats any other as a failure of the engine process. The events of each half of a step come in one frame,
+//! whole or not at all: a request that had its last token but not its end would be sent again and go on beyond it.
 //!
 //! **What counts as a failure.** The process ends, sends what is no frame, or makes no progress for longer than the watchdog
 //! allows: its owner thread announces every step, and comes by twice a second when idle. Any of these ends in SIGKILL

@@ -7,12 +7,12 @@ mod weight;
 
 use sostenuto_ops::{
     Backend, BackendInfo, BufferId, BufferKind, BufferSpec, ContractError, DeviceError, DeviceMemory, KvCopy,
-    KvSpec, Precision, Program, ProgramId, Registry, StepInputs, StepLimits, WeightData, WeightId,
+    KvDtype, KvSpec, Precision, Program, ProgramId, Registry, StepInputs, StepLimits, WeightData, WeightId,
     WeightSpec,
 };
 
 use crate::isa::{CpuError, Isa, Witness};
-use crate::kv::KvStore;
+use crate::kv::{Geometry, KvStore};
 use crate::memory::Memory;
 use crate::numa::Nodes;
 use crate::pool::Pool;
@@ -87,6 +87,15 @@ impl CpuBackend {
         })
     }
 
+    /// Whether attention goes by tiles of AMX: over bf16, which the KV store holds if there is none yet.
+    fn attends_by_tiles(&self) -> bool {
+        let kv = self.registry.kv();
+        let is_bf16 = kv.is_none_or(|kv| kv.dtype == KvDtype::Bf16);
+        let fits =
+            |kv: &KvSpec| run::attention_tiles(self.witness, self.precision, &Geometry::new(kv)).is_some();
+        is_bf16 && kv.is_none_or(fits)
+    }
+
     fn f32_mut(&mut self, id: BufferId) -> &mut Memory<f32> {
         match &mut self.buffers[id.0 as usize] {
             Buffer::F32(values) => values,
@@ -110,7 +119,7 @@ impl Backend for CpuBackend {
             threads: self.pool.threads(),
             memory_nodes: self.nodes.count(),
             precision: self.precision,
-            kernels: names::kernels(self.witness, self.precision),
+            kernels: names::kernels(self.witness, self.precision, self.attends_by_tiles()),
         }
     }
 
@@ -138,7 +147,8 @@ impl Backend for CpuBackend {
             weights: weights.sum(),
             buffers: buffers.sum(),
             kv: registry.kv().map(KvStore::planned_memory).unwrap_or_default(),
-            scratch: Need::of(program, registry, (self.precision, self.witness)).bytes(self.pool.threads()),
+            scratch: Need::of(program, registry, (self.precision, self.witness), self.pool.threads())
+                .bytes(self.pool.threads()),
         })
     }
 
@@ -175,7 +185,7 @@ impl Backend for CpuBackend {
 
     fn compile(&mut self, program: Program) -> Result<ProgramId, DeviceError> {
         let limits = self.registry.check_program(&program)?;
-        let need = Need::of(&program, &self.registry, (self.precision, self.witness));
+        let need = Need::of(&program, &self.registry, (self.precision, self.witness), self.pool.threads());
         self.scratch.reserve(need, self.pool.threads())?;
         self.programs.push((program, limits));
         Ok(ProgramId(self.programs.len() as u32 - 1))

@@ -35,14 +35,17 @@ macro_rules! kernels {
     ($isa:literal, dotprod) => {
         kernels!($isa, "i8_i8w", "i8_mf4w", "f32", "_dotprod")
     };
-    ($isa:literal, bf16) => {
+    ($isa:literal, bf16, tiles) => {
         kernels!($isa, "i9_i8w", "i9_mf4w", "bf16", "_bf16")
+    };
+    ($isa:literal, bf16) => {
+        kernels!($isa, "i9_i8w", "i9_mf4w", "f32", "_bf16")
     };
 }
 
 /// The kernel of each op; products by their activations and weights. In fast mode `linear` means the products that may be
-/// rounded, the others are as in exact mode.
-pub(super) fn kernels(witness: Witness, precision: Precision) -> Vec<KernelChoice> {
+/// rounded, the others are as in exact mode. `by_tiles`: attention is, where there are any.
+pub(super) fn kernels(witness: Witness, precision: Precision, by_tiles: bool) -> Vec<KernelChoice> {
     match (witness.isa(), precision, witness.has_int8_dot()) {
         (Isa::Scalar, Precision::Exact, _) => kernels!("scalar", exact),
         (Isa::Scalar, Precision::Fast, _) => kernels!("scalar", int8),
@@ -53,6 +56,7 @@ pub(super) fn kernels(witness: Witness, precision: Precision) -> Vec<KernelChoic
         (Isa::Avx512, Precision::Fast, false) => kernels!("avx512", int8),
         (Isa::Avx512, Precision::Fast, true) => kernels!("avx512", vnni),
         (Isa::Amx, Precision::Exact, _) => kernels!("amx", exact),
+        (Isa::Amx, Precision::Fast, _) if by_tiles => kernels!("amx", bf16, tiles),
         (Isa::Amx, Precision::Fast, _) => kernels!("amx", bf16),
         (Isa::Neon, Precision::Exact, _) => kernels!("neon", exact),
         (Isa::Neon, Precision::Fast, false) => kernels!("neon", int8),

@@ -3,8 +3,11 @@
 // Threads borrow disjoint parts.
 #![allow(unsafe_code)]
 
-use sostenuto_ops::{BufferId, DeviceError, Op, Precision, Program, Registry, WeightId, WeightSpec};
+use sostenuto_ops::{
+    BufferId, DeviceError, KV_BLOCK_SLOTS, KvDtype, Op, Precision, Program, Registry, WeightId, WeightSpec,
+};
 
+use super::run::{attention_tiles, most_split_rows};
 use super::weight::Form;
 use crate::isa::Witness;
 use crate::kernel::attention;
@@ -14,6 +17,7 @@ use crate::kernel::moe::Routing;
 use crate::kernel::pack::blocks;
 use crate::kernel::packed::expanded_len;
 use crate::kernel::panel::{PANEL_SUMS, PanelScratch, expanded_tiles};
+use crate::kernel::pieces::{MOST_PIECES, PIECE, record_len};
 use crate::kv::Geometry;
 use crate::memory::{Memory, Number, Parts};
 use crate::simd::BLOCK;
@@ -32,6 +36,8 @@ pub(super) struct Scratch {
     pub(super) threads: Memory<f32>,
     /// f32 of each thread.
     pub(super) per_thread: usize,
+    /// Results of attention's pieces.
+    pub(super) records: Memory<f32>,
     /// Decoded rows, of each thread one after another.
     expanded: Memory<u8>,
     /// Bytes of them of each thread.
@@ -51,6 +57,8 @@ pub(super) struct Need {
     products: usize,
     /// f32, a multiple of a cache line: threads' parts start on different ones.
     per_thread: usize,
+    /// f32 of attention's pieces.
+    records: usize,
     /// Bytes of decoded rows of each thread.
     expanded: usize,
     /// f32 of a panel's products of each thread.
@@ -63,8 +71,9 @@ impl Need {
         program: &Program,
         registry: &Registry,
         (precision, witness): (Precision, Witness),
+        threads: usize,
     ) -> Self {
-        let lookup = Lookup { registry, precision, witness };
+        let lookup = Lookup { registry, precision, witness, threads };
         program.iter().fold(Self::default(), |need, op| need.max(lookup.need(op)))
     }
 
@@ -75,6 +84,7 @@ impl Need {
             experts: self.experts.max(other.experts),
             products: self.products.max(other.products),
             per_thread: self.per_thread.max(other.per_thread),
+            records: self.records.max(other.records),
             expanded: self.expanded.max(other.expanded),
             sums: self.sums.max(other.sums),
         }
@@ -85,6 +95,7 @@ impl Need {
         Memory::<u8>::planned_bytes(self.activations)
             + Memory::<f32>::planned_bytes(self.products)
             + Memory::<f32>::planned_bytes(self.per_thread * threads)
+            + Memory::<f32>::planned_bytes(self.records)
             + Memory::<u8>::planned_bytes(self.expanded * threads)
             + Memory::<f32>::planned_bytes(self.sums * threads)
             + Routing::planned_bytes(self.choices, self.experts)
@@ -106,6 +117,7 @@ impl Scratch {
         grow(&mut self.products, need.products, "products of the experts")?;
         self.per_thread = self.per_thread.max(need.per_thread);
         grow(&mut self.threads, self.per_thread * threads, "scratch of the threads")?;
+        grow(&mut self.records, need.records, "results of attention's pieces")?;
         self.expanded_per_thread = self.expanded_per_thread.max(need.expanded);
         grow(&mut self.expanded, self.expanded_per_thread * threads, "decoded rows of the threads")?;
         grow(&mut self.sums, need.sums * threads, "products of the threads")?;
@@ -117,6 +129,7 @@ impl Scratch {
         self.activations.bytes()
             + self.products.bytes()
             + self.threads.bytes()
+            + self.records.bytes()
             + self.expanded.bytes()
             + self.sums.bytes()
             + self.routing.bytes()
@@ -169,18 +182,26 @@ impl<'a, T> PerThread<'a, T> {
     }
 }
 
-/// f32 that attention needs by either kernel.
-fn attention_len(group: usize, geometry: &Geometry) -> usize {
-    let len = attention::scratch_len(group, geometry);
-    #[cfg(target_arch = "x86_64")]
-    let len = len.max(attention_tiled::scratch_len(group));
-    len
+/// f32 that attention needs.
+#[cfg(target_arch = "x86_64")]
+fn attention_len(group: usize, geometry: &Geometry, is_tiled: bool) -> usize {
+    match is_tiled {
+        true => attention_tiled::scratch_len(group, geometry),
+        false => attention::scratch_len(group, geometry),
+    }
+}
+
+/// f32 that attention needs, which has no tiles here.
+#[cfg(not(target_arch = "x86_64"))]
+fn attention_len(group: usize, geometry: &Geometry, _: bool) -> usize {
+    attention::scratch_len(group, geometry)
 }
 
 struct Lookup<'a> {
     registry: &'a Registry,
     precision: Precision,
     witness: Witness,
+    threads: usize,
 }
 
 impl Lookup<'_> {
@@ -190,11 +211,17 @@ impl Lookup<'_> {
                 let (rows, width) = self.buffer(input);
                 self.product(self.weight(weight), rows * blocks(width))
             }
-            Op::Attention { layer, num_heads, .. } => {
+            Op::Attention { layer, num_heads, out, .. } => {
                 let (kv, _) = self.registry.kv_layer(op.name(), layer).expect("the program was checked");
                 let group = num_heads / kv.num_kv_heads;
-                let per_thread = attention_len(group, &Geometry::new(kv)).next_multiple_of(BLOCK);
-                Need { per_thread, ..Need::default() }
+                let geometry = Geometry::new(kv);
+                let is_tiled = kv.dtype == KvDtype::Bf16
+                    && attention_tiles(self.witness, self.precision, &geometry).is_some();
+                let per_thread = attention_len(group, &geometry, is_tiled).next_multiple_of(BLOCK);
+                let pieces = (kv.num_blocks * KV_BLOCK_SLOTS).div_ceil(PIECE).min(MOST_PIECES);
+                let rows = self.buffer(out).0.min(most_split_rows(kv.num_kv_heads, self.threads));
+                let records = rows * pieces * num_heads * record_len(&geometry);
+                Need { per_thread, records, ..Need::default() }
             }
             Op::MoeGateUp { experts, weight, .. } => self.experts(experts, weight),
             Op::MoeDown { experts, weight, .. } => {

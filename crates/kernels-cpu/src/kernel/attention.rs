@@ -6,6 +6,9 @@
 use std::ops::Range;
 
 use crate::kernel::linear::bf16_at;
+use crate::kernel::pieces::{
+    NO_MAXIMUM, PIECE, Records, STATE, clear, divide, merge, pieces_of, record_len, tiles_of,
+};
 use crate::kv::{Element, GROUP, Geometry, Groups, Parts, Planes};
 use crate::memory;
 use crate::simd::{Kernel, Simd, math};
@@ -15,9 +18,6 @@ pub(super) const TILE: usize = 64;
 
 /// Groups of a tile.
 pub(super) const TILE_GROUPS: usize = TILE / GROUP;
-
-/// What is kept per head between tiles: running maximum, denominator.
-const STATE: usize = 2;
 
 /// Most rows that go through the tiles together.
 pub(crate) const MOST_ROWS: usize = 8;
@@ -30,7 +30,7 @@ const VECTORS: usize = 2;
 /// f32 of scratch that [`Attend`] needs for a KV head with `group` query heads.
 pub(crate) fn scratch_len(group: usize, geometry: &Geometry) -> usize {
     let widened = TILE_GROUPS * (geometry.key_elements() + geometry.value_elements() + 2 * GROUP);
-    widened + group * TILE + MOST_ROWS * group * (geometry.value_row + STATE)
+    widened + group * TILE + 2 * MOST_ROWS * group * record_len(geometry)
 }
 
 /// Writes a key head and a value head to a slot.
@@ -42,7 +42,8 @@ pub(crate) fn scratch_len(group: usize, geometry: &Geometry) -> usize {
 /// | `head`, `group`, `slot` | | KV head; the slot's group in the layer and its place there |
 ///
 /// # Numerics
-/// bf16 is rounded to nearest even, int8 as [`sostenuto_ops::KvDtype::Int8`] says.
+/// bf16 is rounded to nearest even, int8 as [`sostenuto_ops::KvDtype::Int8`] says. Where a value is infinite or no number the slot's
+/// values are zeros and its keys NaN: who sees the slot gets NaN as before, and for who does not its weight 0 is enough.
 ///
 /// # Safety
 /// The caller vouches that no other task writes or reads this head.
@@ -60,7 +61,17 @@ pub(crate) unsafe fn write_slot<E: Element>(
     let at = head * geometry.value_elements() + slot * geometry.value_row;
     // SAFETY: this head's values of the slot; the caller vouches for the head.
     let row = unsafe { layer.values.get(at..at + geometry.dim) };
-    let value_scale = E::encode(value, |i, element| row[i] = element);
+    let mut is_finite = true;
+    let value_scale = E::encode(value, |i, element| {
+        is_finite &= element.is_finite();
+        row[i] = element;
+    });
+    if !is_finite {
+        row.fill(E::default());
+        E::encode(&[f32::NAN], |_, nan| {
+            (0..geometry.dim).for_each(|i| keys[i * GROUP + slot] = nan);
+        });
+    }
     if E::SCALED {
         // SAFETY: this head's scales in the group; the caller vouches for the head.
         let scales = unsafe { layer.scales.get(2 * head * GROUP..2 * (head + 1) * GROUP) };
@@ -84,11 +95,12 @@ pub(crate) unsafe fn write_slot<E: Element>(
 /// | `groups` | | where the sequence's positions lie |
 /// | `sinks` | bf16 bytes | `[num_heads]` |
 /// | `out` | f32 | `[step rows, num_heads, head_dim]` |
+/// | `piece` | | the only piece attended to, if not all, with the records for its result |
 /// | `scratch` | f32 | [`scratch_len`] |
 ///
 /// # Numerics
-/// f32, online softmax over tiles of 64 positions aligned to multiples of 64, in ascending order, starting from the
-/// sink (maximum `sink`, denominator 1). In a tile: scores by ascending element of the head, exponentials by
+/// f32, online softmax over pieces of [`PIECE`] positions, and in a piece over tiles of 64, aligned to multiples of their number
+/// and in ascending order. A row's first piece starts from the sink (maximum `sink`, denominator 1), others from nothing. In a tile: scores by ascending element of the head, exponentials by
 /// [`math::exp`], values by ascending position. A key's scale multiplies its finished dot product, a value's scale its
 /// weight. So a row's result depends on the row and what it sees alone.
 ///
@@ -103,7 +115,7 @@ pub(crate) unsafe fn write_slot<E: Element>(
 /// `sdpa` of openai/gpt-oss `gpt_oss/torch/model.py`; arXiv 1805.02867 (online softmax).
 ///
 /// # Safety
-/// Whoever makes it vouches that no other task writes these heads of these rows of `out`.
+/// Whoever makes it vouches that no other task uses these heads of these rows of `out`, or of the piece's records.
 pub(crate) struct Attend<'a, E> {
     pub(crate) geometry: Geometry,
     pub(crate) rows: Range<usize>,
@@ -118,6 +130,8 @@ pub(crate) struct Attend<'a, E> {
     pub(crate) scale: f32,
     pub(crate) sinks: &'a [u8],
     pub(crate) out: memory::Parts<'a, f32>,
+    /// If there is one, the only piece attended to, and where its result goes instead of `out`.
+    pub(crate) piece: Option<(usize, Records<'a>)>,
     pub(crate) scratch: &'a mut [f32],
 }
 
@@ -154,16 +168,16 @@ impl<E> Tile<'_, E> {
 
 /// Where the next tile lies, which is asked for while this one is used.
 #[derive(Clone, Copy)]
-pub(super) struct Ahead {
-    pub(super) keys: [*const u8; TILE_GROUPS],
-    pub(super) values: [*const u8; TILE_GROUPS],
+struct Ahead {
+    keys: [*const u8; TILE_GROUPS],
+    values: [*const u8; TILE_GROUPS],
     /// Bytes of an element.
     element: usize,
 }
 
 impl Ahead {
     #[inline(always)]
-    pub(super) fn new<E>(tile: &Tile<'_, E>) -> Self {
+    fn new<E>(tile: &Tile<'_, E>) -> Self {
         let addresses = |slices: [&[E]; TILE_GROUPS]| slices.map(|slice| slice.as_ptr().cast());
         Self { keys: addresses(tile.keys), values: addresses(tile.values), element: size_of::<E>() }
     }
@@ -190,36 +204,42 @@ impl<E: Element> Kernel for Attend<'_, E> {
             TILE_GROUPS * (self.geometry.key_elements() + self.geometry.value_elements() + 2 * GROUP),
         );
         let (scores, rest) = rest.split_at_mut(heads * TILE);
-        let (sums, rest) = rest.split_at_mut(MOST_ROWS * heads * row);
-        let states = &mut rest[..self.rows.len() * heads * STATE];
-        sums.fill(0.0);
-        for (i, state) in states.chunks_exact_mut(STATE).enumerate() {
-            state.copy_from_slice(&[bf16_at(self.sinks, self.heads.start + i % heads), 1.0]);
-        }
+        let (sums, rest) = rest.split_at_mut(self.rows.len() * heads * row);
+        let (states, rest) = rest.split_at_mut(self.rows.len() * heads * STATE);
+        let totals = &mut rest[..self.rows.len() * heads * (row + STATE)];
+        totals.chunks_exact_mut(row + STATE).for_each(clear);
         let seen = self.seen();
-        for index in seen.start / TILE..seen.end.div_ceil(TILE) {
-            let all = part_of(&seen, index).expect("a tile of what is seen");
-            let tile = self.tile(index, all);
-            let following = part_of(&seen, index + 1).map_or(tile, |span| self.tile(index + 1, span));
-            let ahead = Ahead::new(&following);
-            if self.rows.len() == 1 {
-                let carried = Carried { scores, sums: &mut sums[..heads * row], states };
-                self.attend(s, 0, (&tile, all, ahead), carried);
-                continue;
+        for piece in pieces_of(&seen) {
+            sums.fill(0.0);
+            for (i, state) in states.chunks_exact_mut(STATE).enumerate() {
+                state.copy_from_slice(&self.start(i / heads, i % heads, piece));
             }
-            let tile = self.widen(s, &tile, all, widened);
-            for i in 0..self.rows.len() {
-                let Some(span) = part_of(&self.sees(i), index) else { continue };
-                let sums = &mut sums[i * heads * row..(i + 1) * heads * row];
-                let states = &mut states[i * heads * STATE..(i + 1) * heads * STATE];
-                // One row asks for the next tile; the others for what is there.
-                let ahead = if i == 0 { ahead } else { Ahead::new(&tile) };
-                self.attend(s, i, (&tile, span, ahead), Carried { scores, sums, states });
+            for index in tiles_of(&seen, piece) {
+                let all = part_of(&seen, index).expect("a tile of what is seen");
+                let tile = self.tile(index, all);
+                let following = part_of(&seen, index + 1).map_or(tile, |span| self.tile(index + 1, span));
+                let ahead = Ahead::new(&following);
+                if self.rows.len() == 1 {
+                    self.attend(s, 0, (&tile, all, ahead), Carried { scores, sums, states });
+                    continue;
+                }
+                let tile = self.widen(s, &tile, all, widened);
+                for i in 0..self.rows.len() {
+                    let Some(span) = part_of(&self.sees(i), index) else { continue };
+                    let sums = &mut sums[i * heads * row..(i + 1) * heads * row];
+                    let states = &mut states[i * heads * STATE..(i + 1) * heads * STATE];
+                    // One row asks for the next tile; the others for what is there.
+                    let ahead = if i == 0 { ahead } else { Ahead::new(&tile) };
+                    self.attend(s, i, (&tile, span, ahead), Carried { scores, sums, states });
+                }
+            }
+            let results = sums.chunks_exact(row).zip(states.chunks_exact(STATE));
+            for (i, (sums, state)) in results.enumerate() {
+                let total = &mut totals[i * (row + STATE)..(i + 1) * (row + STATE)];
+                self.take_piece(s, (i / heads, piece), total, sums, [state[0], state[1]], f32::exp);
             }
         }
-        for i in 0..self.rows.len() {
-            self.finish(i, &sums[i * heads * row..], &states[i * heads * STATE..]);
-        }
+        self.finish(totals);
     }
 }
 
@@ -239,7 +259,7 @@ impl<E: Element> Attend<'_, E> {
         self.window.map_or(0, |window| end.saturating_sub(window))..end
     }
 
-    /// Positions from the first that any row sees to the last.
+    /// Positions from the first that any row sees to the last; of the only piece, if there is one.
     #[inline(always)]
     pub(super) fn seen(&self) -> Range<usize> {
         let mut seen = self.sees(0);
@@ -247,7 +267,58 @@ impl<E: Element> Attend<'_, E> {
             let sees = self.sees(i);
             seen = seen.start.min(sees.start)..seen.end.max(sees.end);
         }
-        seen
+        match self.piece {
+            Some((piece, _)) => seen.start.max(piece * PIECE)..seen.end.min((piece + 1) * PIECE),
+            None => seen,
+        }
+    }
+
+    /// Maximum and denominator that the i-th row's head starts a piece with.
+    #[inline(always)]
+    pub(super) fn start(&self, i: usize, head: usize, piece: usize) -> [f32; STATE] {
+        match piece == self.sees(i).start / PIECE {
+            true => [bf16_at(self.sinks, self.heads.start + head), 1.0],
+            false => [NO_MAXIMUM, 0.0],
+        }
+    }
+
+    /// Adds a head's result over a piece to its total, if the i-th row sees the piece.
+    #[inline(always)]
+    pub(super) fn take_piece<S: Simd>(
+        &self,
+        s: S,
+        (i, piece): (usize, usize),
+        total: &mut [f32],
+        sums: &[f32],
+        state: [f32; STATE],
+        exp: fn(f32) -> f32,
+    ) {
+        let sees = self.sees(i);
+        if pieces_of(&sees).contains(&piece) {
+            merge(s, total, sums, state, exp);
+        }
+    }
+
+    /// Writes a piece's records, or the output: totals of all rows and heads.
+    #[inline(always)]
+    pub(super) fn finish(&self, totals: &[f32]) {
+        let heads = self.heads.len();
+        let of_row = totals.len() / self.rows.len();
+        for (i, totals) in totals.chunks_exact(of_row).enumerate() {
+            match self.piece {
+                // SAFETY: the maker vouches for these heads of the row's piece; this is done once.
+                Some((piece, records)) => unsafe {
+                    records.of(self.rows.start + i, piece, &self.heads).copy_from_slice(totals);
+                },
+                None => {
+                    let start =
+                        ((self.rows.start + i) * self.num_heads + self.heads.start) * self.geometry.dim;
+                    // SAFETY: no other task has these heads of this row; this is done once.
+                    let out = unsafe { self.out.get(start..start + heads * self.geometry.dim) };
+                    divide(totals, out, self.geometry.dim);
+                }
+            }
+        }
     }
 
     /// A tile as it is stored.
@@ -273,19 +344,6 @@ impl<E: Element> Attend<'_, E> {
         let width = (self.num_heads + 2 * self.geometry.kv_heads) * dim;
         let start = (self.rows.start + i) * width + self.heads.start * dim;
         &self.qkv[start..start + self.heads.len() * dim]
-    }
-
-    /// The i-th row's part of the output.
-    ///
-    /// # Safety
-    /// No other borrow of it may live at the same time.
-    #[allow(clippy::mut_from_ref)]
-    #[inline(always)]
-    pub(super) unsafe fn out_of(&self, i: usize) -> &mut [f32] {
-        let dim = self.geometry.dim;
-        let start = ((self.rows.start + i) * self.num_heads + self.heads.start) * dim;
-        // SAFETY: the caller's, and the maker's: no other task has these heads of this row.
-        unsafe { self.out.get(start..start + self.heads.len() * dim) }
     }
 
     /// The same with f32 elements.
@@ -398,19 +456,6 @@ impl<E: Element> Attend<'_, E> {
                 _ => add_heads::<S, T, 1>(s, weights, (tile, span, &ahead), row, sums),
             }
             head += size;
-        }
-    }
-
-    /// Divides the sums of the i-th row by their denominators.
-    #[inline(always)]
-    fn finish(&self, i: usize, sums: &[f32], states: &[f32]) {
-        // SAFETY: the row is finished once.
-        let out = unsafe { self.out_of(i) };
-        let results = sums.chunks_exact(self.geometry.value_row).zip(states.chunks_exact(STATE));
-        for (out, (sums, state)) in out.chunks_exact_mut(self.geometry.dim).zip(results) {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = sum / state[1];
-            }
         }
     }
 }
@@ -595,4 +640,5 @@ fn scale_by<S: Simd>(s: S, values: &mut [f32], factor: f32) {
     }
 }
 
+const _: () = assert!(PIECE.is_multiple_of(TILE), "a piece is whole tiles");
 const _: () = assert!(TILE_GROUPS * GROUP == TILE, "a tile is whole groups");

@@ -9,6 +9,7 @@ pub(crate) mod moe;
 pub(crate) mod pack;
 pub(crate) mod packed;
 pub(crate) mod panel;
+pub(crate) mod pieces;
 pub(crate) mod repack;
 pub(crate) mod rows;
 #[cfg(target_arch = "x86_64")]

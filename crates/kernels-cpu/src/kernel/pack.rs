@@ -110,7 +110,7 @@ impl Packing for ToInt8 {
         for (value, &element) in values.as_flattened_mut().iter_mut().zip(&QUAD_ORDER) {
             *value = integers[usize::from(element)] as i8;
         }
-        Int8Block { values, offset: -self.offset * sum, scale: scale * self.unit }
+        Int8Block { values: [values], offset: -self.offset * sum, scale: scale * self.unit }
     }
 }
 

@@ -29,29 +29,23 @@ pub(crate) const QUAD_ORDER: [u8; BLOCK] = [
     16, 18, 20, 22, 17, 19, 21, 23, 24, 26, 28, 30, 25, 27, 29, 31,
 ];
 
-/// 32 activations rounded to int8: `x ≈ scale · value`.
+/// 32 activations rounded to integers, each the sum of `PARTS` signed bytes: `x ≈ scale · value`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub(crate) struct Int8Block {
-    /// In [`QUAD_ORDER`], from −127 to 127.
-    pub(crate) values: [[i8; QUAD]; QUADS],
+pub(crate) struct Integers<const PARTS: usize> {
+    /// Bytes of each, in [`QUAD_ORDER`], from −127 to 127.
+    pub(crate) values: [[[i8; QUAD]; QUADS]; PARTS],
     /// The sum of the values times minus the offset of the weights.
     pub(crate) offset: i32,
     /// What a product's integer is multiplied with beside the weights' scale.
     pub(crate) scale: f32,
 }
 
-/// 32 activations rounded to integers from −254 to 254 with a power of two as the scale, each the sum of two bytes.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Int9Block {
-    /// Two bytes of each, in [`QUAD_ORDER`], from −127 to 127.
-    pub(crate) values: [[[i8; QUAD]; QUADS]; 2],
-    /// The sum of the values times minus the offset of the weights.
-    pub(crate) offset: i32,
-    /// What a product's integer is multiplied with beside the weights' scale.
-    pub(crate) scale: f32,
-}
+/// From −127 to 127.
+pub(crate) type Int8Block = Integers<1>;
+
+/// From −254 to 254, with a power of two as the scale.
+pub(crate) type Int9Block = Integers<2>;
 
 /// Activations as integers that are sums of signed bytes.
 pub(crate) trait IntegerBlock: Number {
@@ -61,34 +55,15 @@ pub(crate) trait IntegerBlock: Number {
     /// A part of the values of a quad.
     fn quad(&self, part: usize, quad: usize) -> [i8; QUAD];
 
-    /// See [`Int8Block::offset`].
+    /// See [`Integers::offset`].
     fn offset(&self) -> i32;
 
-    /// See [`Int8Block::scale`].
+    /// See [`Integers::scale`].
     fn scale(&self) -> f32;
 }
 
-impl IntegerBlock for Int8Block {
-    const PARTS: usize = 1;
-
-    #[inline(always)]
-    fn quad(&self, _: usize, quad: usize) -> [i8; QUAD] {
-        self.values[quad]
-    }
-
-    #[inline(always)]
-    fn offset(&self) -> i32 {
-        self.offset
-    }
-
-    #[inline(always)]
-    fn scale(&self) -> f32 {
-        self.scale
-    }
-}
-
-impl IntegerBlock for Int9Block {
-    const PARTS: usize = 2;
+impl<const PARTS: usize> IntegerBlock for Integers<PARTS> {
+    const PARTS: usize = PARTS;
 
     #[inline(always)]
     fn quad(&self, part: usize, quad: usize) -> [i8; QUAD] {

@@ -40,12 +40,16 @@ impl Device {
     }
 }
 
-/// Every device there is, the fast ones with 8-bit keys and values.
+/// Every device there is, the fast ones with keys and values in bf16 and in 8 bits.
 fn devices() -> Vec<Device> {
     let name = "scalar device".to_owned();
     let mut devices = vec![Device { name, kv_dtype: KvDtype::F32, make: Box::new(scalar) }];
     for isa in Isa::ALL {
-        for (precision, kv_dtype) in [(Precision::Exact, KvDtype::F32), (Precision::Fast, KvDtype::Int8)] {
+        for (precision, kv_dtype) in [
+            (Precision::Exact, KvDtype::F32),
+            (Precision::Fast, KvDtype::Bf16),
+            (Precision::Fast, KvDtype::Int8),
+        ] {
             if cpu_in(precision, isa, 1).is_some() {
                 let make = move || cpu_in(precision, isa, 2).expect("the instruction set is there");
                 let name = format!("{} {precision:?} {kv_dtype:?}", isa.name());

@@ -68,6 +68,8 @@ pub(super) fn cases() -> Vec<AttentionCase> {
         lengths: &[37, 1, 16, 17],
         scale: 1.0,
     };
+    // Longer than what some kernels attend to at once.
+    let long = Shape { heads: (2, 1, 16), lengths: &[1_100, 20], ..base };
     let wide = Shape { heads: (8, 1, 64), lengths: &[200, 65], ..base };
     let sliding = Shape { window: Some(8), ring_rows: 5, lengths: &[40, 3, 23], ..base };
     [
@@ -81,6 +83,12 @@ pub(super) fn cases() -> Vec<AttentionCase> {
         Shape { heads: (3, 3, 32), ..base },
         Shape { heads: (2, 1, 16), ..base },
         Shape { heads: (5, 1, 6), ..base },
+        Shape { dtype: KvDtype::Bf16, heads: (5, 1, 6), ..base },
+        long,
+        Shape { dtype: KvDtype::Bf16, ..long },
+        Shape { dtype: KvDtype::Int8, ..long },
+        Shape { window: Some(128), ring_rows: 30, ..long },
+        Shape { dtype: KvDtype::Bf16, window: Some(128), ring_rows: 30, ..long },
         wide,
         Shape { dtype: KvDtype::Bf16, scale: 2.0, ..wide },
         Shape { dtype: KvDtype::Int8, scale: 2.0, ..wide },
