@@ -151,6 +151,6 @@ fn divergence_of_a_kv_type_is_measured_against_the_reference() {
     assert_eq!(same["same_top_token"], 1.0);
     let int8 = measure("bf16", "int8");
     let (mean, max) = (int8["mean_kl"].as_f64().unwrap(), int8["max_kl"].as_f64().unwrap());
-    assert!(0.0 < mean && mean < max && max < 0.1, "{int8}");
+    assert!(0.0 < mean && mean < 0.01 && mean < max && max < 0.3, "{int8}");
     assert_eq!((&int8["reference"], &int8["kv_dtype"]), (&json!("bf16"), &json!("int8")));
 }
