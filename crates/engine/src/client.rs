@@ -72,6 +72,9 @@ pub trait EngineClient: fmt::Debug + Send + Sync + 'static {
     /// Where it stands.
     fn state(&self) -> EngineState;
 
+    /// The process that it runs in, where that is another one; none between two.
+    fn process_id(&self) -> Option<u32>;
+
     /// Asks for the end. Returns at once; [`EngineClient::join`] waits. A second call can only make it come sooner.
     fn shutdown(&self, mode: ShutdownMode);
 
@@ -105,6 +108,10 @@ impl EngineClient for EngineHandle {
 
     fn state(&self) -> EngineState {
         EngineHandle::state(self)
+    }
+
+    fn process_id(&self) -> Option<u32> {
+        None
     }
 
     fn shutdown(&self, mode: ShutdownMode) {

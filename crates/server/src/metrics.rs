@@ -93,8 +93,8 @@ impl Metrics {
             "Connections that are open",
             self.open_connections.clone(),
         );
-        registry.register_collector(Box::new(EngineCollector::own(engine)));
-        registry.register_collector(Box::new(ProcessCollector));
+        registry.register_collector(Box::new(EngineCollector::own(Arc::clone(&engine))));
+        registry.register_collector(Box::new(ProcessCollector::new(engine)));
         self
     }
 

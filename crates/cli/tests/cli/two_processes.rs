@@ -133,6 +133,20 @@ fn streams_outlive_their_engine_with_the_same_bytes() {
 }
 
 #[test]
+fn metrics_show_the_memory_of_the_engine_process() {
+    let server = ServerUnderTest::start(checkpoint(), &["--ctx", "256"]);
+    let number = |page: &str, name: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.trim_end_matches("kB").trim().parse().unwrap()
+    };
+    let shown = number(&server.get("/metrics"), "sostenuto:engine_resident_memory_bytes ");
+    let engine = engine_of(server.pid()).expect("an engine process runs");
+    let status = std::fs::read_to_string(format!("/proc/{engine}/status")).unwrap();
+    let resident = 1024.0 * number(&status, "VmRSS:");
+    assert!((shown / resident - 1.0).abs() < 0.1, "{shown} of {resident} bytes");
+}
+
+#[test]
 fn kill_of_the_front_ends_the_engine() {
     // One that is stopped can't see its socket close.
     for is_stopped in [false, true] {

@@ -75,11 +75,6 @@ impl RemoteEngine {
         let thread = std::thread::Builder::new().name("supervisor".into()).spawn(move || supervisor.run())?;
         Ok(RemoteEngine { shared, thread: Mutex::new(Some(thread)) })
     }
-
-    /// The engine process that runs; none between two.
-    pub fn process_id(&self) -> Option<u32> {
-        self.shared.lock().process_id
-    }
 }
 
 impl fmt::Debug for RemoteEngine {
@@ -153,6 +148,10 @@ impl EngineClient for RemoteEngine {
             (Standing::Ready, None) => EngineState::Ready,
             (Standing::Degraded { reason }, None) => EngineState::Degraded { reason: reason.clone() },
         }
+    }
+
+    fn process_id(&self) -> Option<u32> {
+        self.shared.lock().process_id
     }
 
     fn shutdown(&self, mode: ShutdownMode) {

@@ -1,12 +1,22 @@
-//! What the operating system knows of this process. Prometheus' own names; Linux only.
+//! What the operating system knows of this process, by Prometheus' own names, and of the engine's. Linux only.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
+use sostenuto_engine::EngineClient;
 
-/// Encodes the process's memory, time and files at each scrape.
+/// Encodes memory, time and files at each scrape.
 #[derive(Debug)]
-pub(super) struct ProcessCollector;
+pub(super) struct ProcessCollector {
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    engine: Arc<dyn EngineClient>,
+}
+
+impl ProcessCollector {
+    pub(super) fn new(engine: Arc<dyn EngineClient>) -> Self {
+        Self { engine }
+    }
+}
 
 #[cfg(not(target_os = "linux"))]
 impl Collector for ProcessCollector {
@@ -19,8 +29,16 @@ impl Collector for ProcessCollector {
 impl Collector for ProcessCollector {
     /// Shows nothing where `/proc` can't be read.
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = super::page::Page::new(encoder);
+        // An engine process may end at any time.
+        let engine_bytes = self.engine.process_id().and_then(|id| linux::resident_bytes(id).ok());
+        page.gauge(
+            "sostenuto:engine_resident_memory_bytes",
+            "Resident memory of the engine's process",
+            engine_bytes.unwrap_or(0) as f64,
+        )?;
         match linux::Reading::take() {
-            Ok(reading) => reading.encode(&mut super::page::Page::new(encoder)),
+            Ok(reading) => reading.encode(&mut page),
             Err(error) => {
                 tracing::debug!(%error, "the process's own numbers can't be read");
                 Ok(())
@@ -36,6 +54,11 @@ mod linux {
     use procfs::{ProcResult, process::LimitValue, process::Process};
 
     use crate::metrics::page::Page;
+
+    /// Resident bytes of another process.
+    pub(super) fn resident_bytes(process_id: u32) -> ProcResult<u64> {
+        Ok(Process::new(process_id as i32)?.stat()?.rss * procfs::page_size())
+    }
 
     /// One reading of `/proc/self`.
     pub(super) struct Reading {

@@ -253,6 +253,10 @@ impl EngineClient for Elsewhere {
         self.0.clone()
     }
 
+    fn process_id(&self) -> Option<u32> {
+        None
+    }
+
     fn shutdown(&self, _: ShutdownMode) {}
 
     fn join(&self) -> Result<(), EngineError> {

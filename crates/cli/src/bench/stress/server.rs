@@ -7,7 +7,7 @@ use crate::client::{Client, ClientError};
 use crate::error::CliError;
 
 /// Between two looks at a server that is waited for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// One reading of `/metrics`: values by name, summed over labels.
 #[derive(Debug)]
@@ -51,12 +51,13 @@ impl ServerView {
         })
     }
 
-    /// Resident bytes of all the server's processes.
+    /// Resident bytes of both the server's processes.
     ///
     /// # Errors
     /// As [`ServerView::value`].
     pub(crate) fn resident_bytes(&self) -> Result<f64, CliError> {
-        self.value("process_resident_memory_bytes")
+        Ok(self.value("process_resident_memory_bytes")?
+            + self.value("sostenuto:engine_resident_memory_bytes")?)
     }
 
     /// Answers that ended, however.
