@@ -11,7 +11,7 @@ use sostenuto_ops::{DeviceError, Precision, WeightData, WeightFormat, WeightSpec
 
 use crate::isa::{Isa, Witness};
 use crate::kernel::packed::{E2m1, GROUP_ROWS, Int8, Layout};
-use crate::kernel::repack::{PackInt8, pack_mxfp4};
+use crate::kernel::repack::{PackInt8, PackMxfp4};
 use crate::memory::Parts;
 use crate::numa::Nodes;
 use crate::pool::Pool;
@@ -147,7 +147,7 @@ impl Weight {
                 let blocks = |row| (expert * self.spec.out_features + row) * layout.blocks;
                 let range = blocks(rows.start)..blocks(rows.end);
                 let codes = &self.values()[range.start * BLOCK / 2..range.end * BLOCK / 2];
-                pack_mxfp4(codes, &self.scales()[range], layout, panel)
+                witness.run(PackMxfp4 { codes, scales: &self.scales()[range], layout, panel })
             }
             WeightFormat::Bf16 => {
                 let mut bytes: [&[u8]; GROUP_ROWS] = [&[]; GROUP_ROWS];

@@ -1,6 +1,7 @@
 //! From weights as stored to packed panels.
 
-use crate::kernel::pack::largest_magnitude;
+use sostenuto_formats::codes::bf16_to_f32;
+
 use crate::kernel::packed::{E2m1, Format, GROUP_ROWS, Int8, Layout};
 use crate::simd::int8::{INT8_OFFSET, QUAD, QUAD_ORDER, QUADS};
 use crate::simd::{BLOCK, Kernel, Simd};
@@ -13,6 +14,9 @@ pub(crate) const NORMAL_SCALES: std::ops::RangeInclusive<u8> = 2..=127 + 125;
 
 /// Bytes of the codes of an MX block.
 const MX_BYTES: usize = BLOCK / 2;
+
+/// Rows that are packed side by side.
+const ROWS_AT_ONCE: usize = 4;
 
 /// Packs up to 16 rows of an MXFP4 matrix into a panel.
 ///
@@ -29,34 +33,98 @@ const MX_BYTES: usize = BLOCK / 2;
 ///
 /// # Panics
 /// If sizes do not belong together.
-pub(crate) fn pack_mxfp4(codes: &[u8], scales: &[u8], layout: &Layout, panel: &mut [u8]) -> bool {
-    let blocks = layout.blocks;
-    let rows = scales.len() / blocks;
-    assert!(rows <= GROUP_ROWS && codes.len() == rows * blocks * MX_BYTES, "whole rows of one panel");
-    let (packed_scales, packed_codes) = panel.split_at_mut(layout.scales);
-    packed_scales.fill(0);
-    if rows < GROUP_ROWS {
-        packed_codes.fill(0);
+pub(crate) struct PackMxfp4<'a> {
+    pub(crate) codes: &'a [u8],
+    pub(crate) scales: &'a [u8],
+    pub(crate) layout: &'a Layout,
+    pub(crate) panel: &'a mut [u8],
+}
+
+impl Kernel for PackMxfp4<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> bool {
+        let (codes, blocks) = (self.codes.as_chunks().0, self.layout.blocks);
+        let rows = self.scales.len() / blocks;
+        assert!(rows <= GROUP_ROWS && self.codes.len() == rows * blocks * MX_BYTES, "rows of one panel");
+        let (packed_scales, packed_codes) = self.panel.split_at_mut(self.layout.scales);
+        if rows < GROUP_ROWS {
+            packed_scales.fill(0);
+            packed_codes.fill(0);
+        }
+        let (packed_scales, padding) = packed_scales.split_at_mut(blocks * GROUP_ROWS);
+        padding.fill(0);
+        let mut panel = (packed_scales.as_chunks_mut().0, packed_codes.as_chunks_mut().0);
+        let mut row = 0;
+        while row < rows {
+            let stored = (&codes[row * blocks..], &self.scales[row * blocks..]);
+            if row + ROWS_AT_ONCE <= rows {
+                pack_rows::<S, ROWS_AT_ONCE>(s, stored, row, &mut panel);
+                row += ROWS_AT_ONCE;
+            } else {
+                pack_rows::<S, 1>(s, stored, row, &mut panel);
+                row += 1;
+            }
+        }
+        are_normal(codes, self.scales)
     }
-    for (row, scales) in scales.chunks_exact(blocks).enumerate() {
-        for (block, &scale) in scales.iter().enumerate() {
-            packed_scales[block * GROUP_ROWS + row] = scale;
+}
+
+/// Codes of a block of a row, as stored.
+type MxBlock = [u8; MX_BYTES];
+
+/// Scales and codes of a panel, block by block.
+type MxPanel<'a> = (&'a mut [[u8; GROUP_ROWS]], &'a mut [[u8; E2m1::CODE_BYTES]]);
+
+/// Packs ROWS rows, with which `codes` and `scales` begin, at `row` and after it: their quads are one write.
+#[inline(always)]
+fn pack_rows<S: Simd, const ROWS: usize>(
+    s: S,
+    (codes, scales): (&[MxBlock], &[u8]),
+    row: usize,
+    (packed_scales, packed_codes): &mut MxPanel<'_>,
+) {
+    let blocks = packed_scales.len();
+    let mut row_codes: [&[MxBlock]; ROWS] = [&[]; ROWS];
+    let mut row_scales: [&[u8]; ROWS] = [&[]; ROWS];
+    for i in 0..ROWS {
+        row_codes[i] = &codes[i * blocks..][..blocks];
+        row_scales[i] = &scales[i * blocks..][..blocks];
+    }
+    for block in 0..blocks {
+        for codes in row_codes {
+            s.prefetch(codes.as_ptr().wrapping_add(ROWS * blocks + block).cast());
+        }
+        let to = &mut packed_codes[block];
+        for quad in 0..MX_BYTES / QUAD {
+            let mut quads = [[0; QUAD]; ROWS];
+            for i in 0..ROWS {
+                quads[i].copy_from_slice(&row_codes[i][block][quad * QUAD..(quad + 1) * QUAD]);
+            }
+            let at = (quad * GROUP_ROWS + row) * QUAD;
+            to[at..at + ROWS * QUAD].copy_from_slice(quads.as_flattened());
+        }
+        for i in 0..ROWS {
+            packed_scales[block][row + i] = row_scales[i][block];
         }
     }
-    let is_zero =
-        |block: usize| codes[block * MX_BYTES..(block + 1) * MX_BYTES].iter().all(|pair| pair & 0x77 == 0);
-    let is_normal =
-        |(block, scale): (usize, &u8)| NORMAL_SCALES.contains(scale) || *scale < 2 && is_zero(block);
-    let are_normal = scales.iter().enumerate().all(is_normal);
-    let packed = packed_codes.as_chunks_mut::<{ GROUP_ROWS * QUAD }>().0;
-    for (row, codes) in codes.chunks_exact(blocks * MX_BYTES).enumerate() {
-        let quads = codes.as_chunks::<QUAD>().0;
-        assert_eq!(quads.len(), packed.len(), "a quad of every row in each line");
-        for (quad, line) in quads.iter().zip(&mut *packed) {
-            line[row * QUAD..(row + 1) * QUAD].copy_from_slice(quad);
-        }
+}
+
+/// Whether all weights are normal numbers in bf16, or zeros.
+#[inline(always)]
+fn are_normal(codes: &[MxBlock], scales: &[u8]) -> bool {
+    let (lowest, highest) = (*NORMAL_SCALES.start(), *NORMAL_SCALES.end());
+    let mut any_else = false;
+    for &scale in scales {
+        any_else |= scale.wrapping_sub(lowest) > highest - lowest;
     }
-    are_normal
+    if !any_else {
+        return true;
+    }
+    let is_zero = |codes: &MxBlock| codes.iter().all(|pair| pair & 0x77 == 0);
+    let mut blocks = codes.iter().zip(scales);
+    blocks.all(|(codes, scale)| NORMAL_SCALES.contains(scale) || *scale < lowest && is_zero(codes))
 }
 
 /// Rounds up to 16 rows of a bf16 matrix to int8 and packs them into a panel.
@@ -85,7 +153,7 @@ impl Kernel for PackInt8<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, _: S) {
         assert!(self.rows.len() <= GROUP_ROWS, "rows of one panel");
         let (scales, codes) = self.panel.split_at_mut(self.layout.scales);
         scales.fill(0);
@@ -96,56 +164,64 @@ impl Kernel for PackInt8<'_> {
         let codes = codes.as_chunks_mut::<{ Int8::CODE_BYTES }>().0;
         for (row, bytes) in self.rows.iter().enumerate() {
             assert_eq!(bytes.len().div_ceil(BF16_BYTES), codes.len(), "a block of codes per block");
-            for (block, (bytes, codes)) in bytes.chunks(BF16_BYTES).zip(&mut *codes).enumerate() {
-                let mut weights = [0.0; BLOCK];
-                for (weight, pair) in weights.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                    *weight = sostenuto_formats::codes::bf16_to_f32(u16::from_le_bytes(*pair));
+            for (block, codes) in codes.iter_mut().enumerate() {
+                let bytes = &bytes[block * BF16_BYTES..];
+                let mut stored = [0; BF16_BYTES];
+                match bytes.first_chunk() {
+                    Some(whole) => stored = *whole,
+                    None => stored[..bytes.len()].copy_from_slice(bytes),
                 }
-                scales[block * GROUP_ROWS + row] =
-                    round_block(s, &weights, self.powers, (row, codes)).to_le_bytes();
+                let (scale, rounded) = round_block(&stored, self.powers);
+                scales[block * GROUP_ROWS + row] = scale.to_le_bytes();
+                for quad in 0..QUADS {
+                    let at = (quad * GROUP_ROWS + row) * QUAD;
+                    codes[at..at + QUAD].copy_from_slice(&rounded[quad * QUAD..(quad + 1) * QUAD]);
+                }
             }
         }
     }
 }
 
-/// Rounds a row's block into a panel's block; gives the scale as bf16.
+/// Rounds a row's block; gives the scale as bf16, and the bytes in [`QUAD_ORDER`].
 #[inline(always)]
-fn round_block<S: Simd>(
-    s: S,
-    weights: &[f32; BLOCK],
-    powers: bool,
-    (row, codes): (usize, &mut [u8; Int8::CODE_BYTES]),
-) -> u16 {
-    let (scale, factor) = scale_for(largest_magnitude(s, weights), weights, powers);
-    let mut rounded = [0.0; BLOCK];
-    for (weights, rounded) in weights.chunks_exact(S::LANES).zip(rounded.chunks_exact_mut(S::LANES)) {
-        s.store(s.round(s.mul(s.load(weights), s.splat(factor))), rounded);
+fn round_block(stored: &[u8; BF16_BYTES], powers: bool) -> (u16, [u8; BLOCK]) {
+    /// To which an integer between −128 and 127 is added so that the sum's last byte is the integer and its offset: the
+    /// sum's last place is 1, so that adding rounds, to nearest even.
+    const ROUNDING: f32 = 3.0 * (1 << 22) as f32 + INT8_OFFSET as f32;
+    let mut weights = [0; BLOCK];
+    for (weight, pair) in weights.iter_mut().zip(stored.as_chunks::<2>().0) {
+        *weight = u16::from_le_bytes(*pair);
     }
+    // Bits of magnitudes are ordered as these are; infinity and NaN are the largest.
+    let mut largest = 0;
+    for weight in weights {
+        largest = largest.max(weight & 0x7fff);
+    }
+    let (scale, factor) = scale_for(largest, powers);
     let mut bytes = [0; BLOCK];
-    for (byte, rounded) in bytes.iter_mut().zip(rounded) {
-        *byte = (rounded as i32 + INT8_OFFSET) as u8;
+    for (byte, weight) in bytes.iter_mut().zip(weights) {
+        *byte = (bf16_to_f32(weight) * factor + ROUNDING).to_bits() as u8;
     }
-    for quad in 0..QUADS {
-        let elements = &QUAD_ORDER[quad * QUAD..(quad + 1) * QUAD];
-        let at = (quad * GROUP_ROWS + row) * QUAD;
-        for (byte, &element) in codes[at..at + QUAD].iter_mut().zip(elements) {
-            *byte = bytes[usize::from(element)];
-        }
+    let mut ordered = [0; BLOCK];
+    for (to, element) in ordered.iter_mut().zip(QUAD_ORDER) {
+        *to = bytes[usize::from(element)];
     }
-    scale
+    (scale, ordered)
 }
 
-/// The scale as bf16, and what weights are multiplied with.
-fn scale_for(largest: f32, weights: &[f32; BLOCK], powers: bool) -> (u16, f32) {
+/// The scale as bf16, and what weights are multiplied with, for the largest magnitude of a block as bf16.
+#[inline(always)]
+fn scale_for(largest: u16, powers: bool) -> (u16, f32) {
     const BF16_NAN: u16 = 0x7fc0;
-    if weights.iter().any(|weight| !weight.is_finite()) {
+    let largest = bf16_to_f32(largest);
+    if !largest.is_finite() {
         return (BF16_NAN, 0.0);
     }
     // Rounded up. Of a magnitude so small that its scale is no normal number nothing is left.
     let kept = if powers { 0x7f80_0000 } else { 0x7fff_0000 };
     let scale = (((largest / 127.0).to_bits() + (!kept & 0x7fff_ffff)) & kept) >> 16;
     let scale = scale as u16;
-    let value = sostenuto_formats::codes::bf16_to_f32(scale);
+    let value = bf16_to_f32(scale);
     if value.is_normal() && value > 4.0 * f32::MIN_POSITIVE { (scale, 1.0 / value) } else { (0, 0.0) }
 }
 
@@ -153,7 +229,7 @@ const _: () = assert!(E2m1::CODE_BYTES == GROUP_ROWS * MX_BYTES, "packed codes a
 
 #[cfg(test)]
 mod tests {
-    use sostenuto_formats::codes::{bf16_to_f32, f32_to_bf16};
+    use sostenuto_formats::codes::f32_to_bf16;
 
     use super::*;
     use crate::simd::scalar::Scalar;
@@ -208,6 +284,30 @@ mod tests {
     }
 
     #[test]
+    fn mxfp4_rows_lie_side_by_side() {
+        let blocks = 3;
+        for rows in [1, 4, 7, GROUP_ROWS] {
+            let codes: Vec<u8> = (0..rows * blocks * MX_BYTES).map(|i| (i * 7 % 255 + 1) as u8).collect();
+            let scales: Vec<u8> = (0..rows * blocks).map(|i| (i + 100) as u8).collect();
+            let layout = Layout::new::<E2m1>(rows, blocks * BLOCK);
+            let mut panel = vec![9; layout.bytes()];
+            PackMxfp4 { codes: &codes, scales: &scales, layout: &layout, panel: &mut panel }.run(Scalar);
+            let (packed_scales, packed_codes) = panel.split_at(layout.scales);
+            for (i, &code) in packed_codes.iter().enumerate() {
+                let (block, quad) = (i / E2m1::CODE_BYTES, i % E2m1::CODE_BYTES / (GROUP_ROWS * QUAD));
+                let (row, byte) = (i / QUAD % GROUP_ROWS, i % QUAD);
+                let at = (row * blocks + block) * MX_BYTES + quad * QUAD + byte;
+                assert_eq!(code, if row < rows { codes[at] } else { 0 }, "row {row} of {rows}, byte {i}");
+            }
+            for (i, &scale) in packed_scales.iter().enumerate() {
+                let (block, row) = (i / GROUP_ROWS, i % GROUP_ROWS);
+                let is_there = row < rows && block < blocks;
+                assert_eq!(scale, if is_there { scales[row * blocks + block] } else { 0 }, "scale {i}");
+            }
+        }
+    }
+
+    #[test]
     fn weights_that_bf16_cannot_hold_are_told() {
         let layout = Layout::new::<E2m1>(1, 2 * BLOCK);
         let mut panel = vec![0; layout.bytes()];
@@ -221,7 +321,8 @@ mod tests {
             ([127, 253], false),
             ([255, 127], false),
         ] {
-            assert_eq!(pack_mxfp4(&codes, &scales, &layout, &mut panel), are_normal, "{scales:?}");
+            let pack = PackMxfp4 { codes: &codes, scales: &scales, layout: &layout, panel: &mut panel };
+            assert_eq!(pack.run(Scalar), are_normal, "{scales:?}");
         }
     }
 }
