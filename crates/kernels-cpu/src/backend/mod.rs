@@ -1,5 +1,6 @@
 //! The CPU backend: what it holds, and how it runs a step.
 
+mod attention;
 mod names;
 mod run;
 mod scratch;
@@ -91,8 +92,9 @@ impl CpuBackend {
     fn attends_by_tiles(&self) -> bool {
         let kv = self.registry.kv();
         let is_bf16 = kv.is_none_or(|kv| kv.dtype == KvDtype::Bf16);
-        let fits =
-            |kv: &KvSpec| run::attention_tiles(self.witness, self.precision, &Geometry::new(kv)).is_some();
+        let fits = |kv: &KvSpec| {
+            attention::attention_tiles(self.witness, self.precision, &Geometry::new(kv)).is_some()
+        };
         is_bf16 && kv.is_none_or(fits)
     }
 

@@ -1,7 +1,7 @@
 //! Runs one op of a step: cuts it into tasks and hands them to the threads.
 //!
-//! Tasks are parts of the output: rows, heads, or output features of all rows. None splits a sum, but that attention goes by
-//! fixed pieces of the context, which may be tasks of their own: what they give is merged in a fixed order either way.
+//! Tasks are parts of the output: rows, heads, or output features of all rows. None splits a sum, but that of attention
+//! (`attention.rs`).
 
 // Tasks write disjoint parts of a buffer.
 #![allow(unsafe_code)]
@@ -14,20 +14,17 @@ use super::Buffer;
 use super::scratch::Scratch;
 use super::weight::{Form, Piece, Weight};
 use crate::isa::Witness;
-use crate::kernel::attention::{Attend, MOST_ROWS, write_slot};
-#[cfg(target_arch = "x86_64")]
-use crate::kernel::attention_tiled::{self, AttendTiled};
+use crate::kernel::attention::write_slot;
 use crate::kernel::linear::Linear;
 use crate::kernel::matrix::{Bf16, Experts, Matrix, MxExperts};
 use crate::kernel::moe::{Combine, GateUp};
 use crate::kernel::pack::{Order, Pack, Packing, blocks};
 use crate::kernel::packed::{GROUP_ROWS, Int8, Packed, PackedExperts};
 use crate::kernel::panel::{FEW_TOKENS, PANEL_ROWS, PanelScratch, TASK_ROWS};
-use crate::kernel::pieces::{MOST_SPLIT_ROWS, MergePieces, PIECE, Records, record_len};
 use crate::kernel::rows::{RmsNorm, Rotate, embed, rope_table, top_k};
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::tiled::{Tiled, TiledExperts};
-use crate::kv::{self, Element, GROUP, Geometry, KvStore, Layer, Planes};
+use crate::kv::{self, Element, GROUP, KvStore, Layer};
 use crate::memory::{Memory, Parts};
 use crate::pool::Pool;
 use crate::simd::BLOCK;
@@ -41,9 +38,6 @@ const PARALLEL_FROM: usize = 1 << 16;
 /// Rows up to which integer products are faster than tiles: of a dense product, and of an expert's on average.
 const FEW_DENSE: usize = 8;
 const FEW_OF_AN_EXPERT: usize = 4;
-
-/// Tasks for each thread at least; where attention has fewer, its pieces are tasks of their own.
-const TASKS: usize = 4;
 
 /// Features that one task of an exact dense product computes at most.
 const EXACT_ROWS: usize = 48;
@@ -248,98 +242,6 @@ impl Run<'_> {
         self.pool.run_if(rows * width >= PARALLEL_FROM, heads, &region);
     }
 
-    fn attention(&mut self, op: &Op) {
-        let Op::Attention { layer, out, .. } = *op else { unreachable!("attention only") };
-        let mut result = self.take_f32(out);
-        let kv = self.kv.take().expect("the program was checked: there is a KV store");
-        let witness = self.witness;
-        let run_f32 = (MOST_ROWS, f32::exp as _, |attend: Attend<'_, f32>| witness.run(attend));
-        let run_bf16 = (MOST_ROWS, f32::exp as _, |attend: Attend<'_, u16>| witness.run(attend));
-        let run_int8 = (MOST_ROWS, f32::exp as _, |attend: Attend<'_, i8>| witness.run(attend));
-        match (kv.layer(layer), attention_tiles(witness, self.precision, &kv.geometry)) {
-            #[cfg(target_arch = "x86_64")]
-            (Layer::Bf16(planes), Some(amx)) => {
-                let run = |attend: Attend<'_, u16>| witness.run(AttendTiled { amx, attend });
-                let kernel = (attention_tiled::MOST_ROWS, f32::exp2 as _, run);
-                self.attend(op, &mut result, planes, kv, kernel);
-            }
-            (Layer::F32(planes), _) => self.attend(op, &mut result, planes, kv, run_f32),
-            (Layer::Bf16(planes), _) => self.attend(op, &mut result, planes, kv, run_bf16),
-            (Layer::Int8(planes), _) => self.attend(op, &mut result, planes, kv, run_int8),
-        }
-        self.kv = Some(kv);
-        self.put(out, Buffer::F32(result));
-    }
-
-    /// One task per KV head and some rows, or, where that would be few, also per piece of their context. The kernel comes
-    /// with the most rows it takes at once and the base of its exponents.
-    fn attend<E: Element>(
-        &mut self,
-        op: &Op,
-        out: &mut [f32],
-        planes: &Planes<E>,
-        kv: &KvStore,
-        (most_rows, exp, run): (usize, fn(f32) -> f32, impl Fn(Attend<'_, E>) + Sync),
-    ) {
-        let Op::Attention { qkv, layer, num_heads, sinks, window, scale, .. } = *op else {
-            unreachable!("attention only")
-        };
-        let geometry = kv.geometry;
-        let (kv_heads, group) = (geometry.kv_heads, num_heads / geometry.kv_heads);
-        let (witness, step, count) = (self.witness, self.step, self.step.rows());
-        let sinks = self.weights[sinks.0 as usize].values();
-        let (per_thread, scratch) = (self.scratch.per_thread, Parts::new(&mut self.scratch.threads));
-        let qkv = f32_of(self.buffers, qkv);
-        let out = Parts::new(out);
-        let size = (count / (2 * self.pool.threads())).clamp(1, most_rows);
-        let tasks = count.div_ceil(size) * kv_heads;
-        let records = match window {
-            None if needs_split(count * kv_heads, self.pool.threads()) => {
-                records_of(&mut self.scratch.records, &step, num_heads, record_len(&geometry))
-            }
-            _ => None,
-        };
-        let region = |task: usize, thread: usize| {
-            let (piece, task) = (task / tasks, task % tasks);
-            let kv_head = task % kv_heads;
-            let mut rows = part(task / kv_heads, size, count);
-            if piece >= pieces_seen(&step, rows.start) {
-                return;
-            }
-            while !rows.is_empty() {
-                let sequence = step.sequences[rows.start];
-                let same = step.sequences[rows.clone()].iter().take_while(|&&of| of == sequence).count();
-                run(Attend {
-                    geometry,
-                    rows: rows.start..rows.start + same,
-                    positions: step.positions,
-                    window,
-                    qkv,
-                    heads: kv_head * group..(kv_head + 1) * group,
-                    num_heads,
-                    layer: planes,
-                    kv_head,
-                    groups: kv.groups(layer, &step, sequence as usize),
-                    scale,
-                    sinks,
-                    out,
-                    piece: records.map(|records| (piece, records)),
-                    // SAFETY: each thread has its own part.
-                    scratch: unsafe { scratch.get(thread * per_thread..(thread + 1) * per_thread) },
-                });
-                rows.start += same;
-            }
-        };
-        self.pool.run(records.map_or(1, |records| records.pieces) * tasks, &region);
-        let Some(records) = records else { return };
-        let merge = |task: usize, _: usize| {
-            let (row, kv_head) = (task / kv_heads, task % kv_heads);
-            let (heads, pieces) = (kv_head * group..(kv_head + 1) * group, pieces_seen(&step, row));
-            witness.run(MergePieces { row, heads, pieces, records, dim: geometry.dim, exp, out });
-        };
-        self.pool.run(tasks, &merge);
-    }
-
     fn top_k(&mut self, logits: BufferId, experts: BufferId, weights: BufferId) {
         let (num_experts, k) = (self.width(logits), self.width(experts));
         let (mut chosen, mut shares) = (self.take_u32(experts), self.take_f32(weights));
@@ -529,7 +431,7 @@ impl Run<'_> {
     }
 
     /// Takes a buffer's memory out for writing, so that others can be read; [`Self::put`] returns it.
-    fn take_f32(&mut self, id: BufferId) -> Memory<f32> {
+    pub(super) fn take_f32(&mut self, id: BufferId) -> Memory<f32> {
         match &mut self.buffers[id.0 as usize] {
             Buffer::F32(values) => std::mem::take(values),
             Buffer::U32(_) => unreachable!("the program was checked: an f32 buffer"),
@@ -544,12 +446,10 @@ impl Run<'_> {
         }
     }
 
-    fn put(&mut self, id: BufferId, buffer: Buffer) {
+    pub(super) fn put(&mut self, id: BufferId, buffer: Buffer) {
         self.buffers[id.0 as usize] = buffer;
     }
-}
 
-impl Run<'_> {
     /// Output and input features of a weight.
     fn shape(&self, id: WeightId) -> (usize, usize) {
         let spec = &self.weight(id).spec;
@@ -599,48 +499,6 @@ impl<'a> Run<'a> {
     fn tiles(&self, _: &Weight, _: bool) -> Option<std::convert::Infallible> {
         None
     }
-}
-
-/// Whether attention has too few tasks without splitting contexts.
-fn needs_split(tasks: usize, threads: usize) -> bool {
-    threads > 1 && tasks < TASKS * threads
-}
-
-/// Pieces of its context that a row of a full layer sees.
-fn pieces_seen(step: &StepInputs<'_>, row: usize) -> usize {
-    (step.positions[row] as usize + 1).div_ceil(PIECE)
-}
-
-/// Room for the results of pieces of the step's contexts, where they have several and there is so much.
-fn records_of<'a>(
-    memory: &'a mut [f32],
-    step: &StepInputs<'_>,
-    num_heads: usize,
-    len: usize,
-) -> Option<Records<'a>> {
-    let pieces = (0..step.rows()).map(|row| pieces_seen(step, row)).max().unwrap_or(0);
-    let has_room = step.rows() * pieces * num_heads * len <= memory.len();
-    (pieces > 1 && has_room).then(|| Records { memory: Parts::new(memory), pieces, num_heads, len })
-}
-
-/// Most rows of a step whose contexts are split.
-pub(super) fn most_split_rows(kv_heads: usize, threads: usize) -> usize {
-    (1..=MOST_SPLIT_ROWS).take_while(|rows| needs_split(rows * kv_heads, threads)).count()
-}
-
-/// The tiles that attention over bf16 is multiplied with, where it may round.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn attention_tiles(witness: Witness, precision: Precision, geometry: &Geometry) -> Option<Amx> {
-    match (witness, precision) {
-        (Witness::Amx(amx), Precision::Fast) if attention_tiled::fits(geometry) => Some(amx),
-        _ => None,
-    }
-}
-
-/// There are none.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn attention_tiles(_: Witness, _: Precision, _: &Geometry) -> Option<std::convert::Infallible> {
-    None
 }
 
 /// What the tasks of a dense product share.
@@ -697,7 +555,7 @@ struct DownTasks<'a> {
 }
 
 /// An f32 buffer's memory.
-fn f32_of(buffers: &[Buffer], id: BufferId) -> &[f32] {
+pub(super) fn f32_of(buffers: &[Buffer], id: BufferId) -> &[f32] {
     match &buffers[id.0 as usize] {
         Buffer::F32(values) => values,
         Buffer::U32(_) => unreachable!("the program was checked: an f32 buffer"),
@@ -729,6 +587,6 @@ fn part_of_piece(mut i: usize, size: usize, weight: &Weight) -> (Piece<'_>, Rang
 }
 
 /// The i-th chunk of `n` features.
-fn part(i: usize, size: usize, n: usize) -> Range<usize> {
+pub(super) fn part(i: usize, size: usize, n: usize) -> Range<usize> {
     i * size..n.min((i + 1) * size)
 }

@@ -7,7 +7,7 @@ use sostenuto_ops::{
     BufferId, DeviceError, KV_BLOCK_SLOTS, KvDtype, Op, Precision, Program, Registry, WeightId, WeightSpec,
 };
 
-use super::run::{attention_tiles, most_split_rows};
+use super::attention::{attention_tiles, most_split_rows};
 use super::weight::Form;
 use crate::isa::Witness;
 use crate::kernel::attention;
