@@ -5,6 +5,7 @@
 // a real prompt; what it says means nothing. Output: lines as of llama-bench -o jsonl.
 //
 // Build: c++ -O2 -std=c++17 depth_bench.cpp -I LLAMA/include -I LLAMA/ggml/include -L LLAMA/build/bin -lllama -lggml -lggml-base
+//            -Wl,-rpath,LLAMA/build/bin -o depth_bench
 // Run:   depth_bench MODEL.gguf THREADS DECODE_TOKENS REPETITIONS DEPTH...
 #include "ggml.h"
 #include "gguf.h"

@@ -72,7 +72,7 @@ pub trait EngineClient: fmt::Debug + Send + Sync + 'static {
     /// Where it stands.
     fn state(&self) -> EngineState;
 
-    /// The process that it runs in, where that is another one; none between two.
+    /// The process that it runs in; none between two, or where it runs in this one.
     fn process_id(&self) -> Option<u32>;
 
     /// Asks for the end. Returns at once; [`EngineClient::join`] waits. A second call can only make it come sooner.

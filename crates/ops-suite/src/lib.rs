@@ -16,8 +16,8 @@
 //! a kernel named `bf16_attention…` may round queries to the sum of two bf16 and weights to one, which adds `2^-18·Σ|q·k|` to δ
 //! and `2^-8 + 100u` to the factor.
 //! [`Precision::Fast`](sostenuto_ops::Precision) may round the activations of expert products, and of matrices that may be
-//! rounded, to int8 per 32: that adds `Σ_blocks max|x|/254·Σ|w|`, an exact bound; and such a matrix likewise, to int8 with
-//! any power of two as the scale (`max|w|/127`).
+//! rounded, to int8 per 32: that adds `Σ_blocks max|x|/254·Σ|w|`, an exact bound; and such a matrix likewise, whose scales
+//! are bf16, or powers of two (`max|w|/127`) where the kernel is named `i9_i8w…`.
 
 mod cases;
 mod data;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sostenuto_ops::{Backend, Precision};
+use sostenuto_ops::{Backend, BackendInfo};
 
 use crate::cases;
 
@@ -19,12 +19,15 @@ pub(crate) struct Bound {
 /// Runs rows of a case on a device; gives their output elements.
 pub(crate) type RunRows = Box<dyn Fn(&mut dyn Backend, Range<usize>) -> Vec<f32>>;
 
+/// What the formula gives for all rows, and how far a device with these kernels may be off.
+pub(crate) type Expect = Box<dyn Fn(&BackendInfo) -> Vec<Bound>>;
+
 /// An op on rows that know nothing of each other.
 pub(crate) struct RowCase {
     pub(crate) name: String,
     pub(crate) rows: usize,
     pub(crate) run: RunRows,
-    pub(crate) expect: Box<dyn Fn(Precision) -> Vec<Bound>>,
+    pub(crate) expect: Expect,
 }
 
 /// Runs every case on devices that `make` makes.
@@ -35,8 +38,7 @@ pub(crate) struct RowCase {
 pub fn run_suite(make: MakeBackend<'_>) {
     for case in cases::row_cases() {
         let all = (case.run)(&mut *make(), 0..case.rows);
-        let precision = make().info().precision;
-        compare(&case.name, &all, &(case.expect)(precision), case.rows);
+        compare(&case.name, &all, &(case.expect)(&make().info()), case.rows);
         for size in [1, 2, 3, 5] {
             if size < case.rows {
                 let grouped = in_groups(&case, make, size);

@@ -100,9 +100,11 @@ pub(crate) fn run_bench(bench: &Bench) -> Result<(), String> {
                 (None, false) => {}
             }
         }
+        // What is measured stays, should a later round fail.
+        args.out.as_deref().map_or(Ok(()), |folder| write(&table, folder))?;
     }
     print!("{}", table.markdown());
-    args.out.as_deref().map_or(Ok(()), |folder| write(&table, folder))
+    Ok(())
 }
 
 impl Cpu {

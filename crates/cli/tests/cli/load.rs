@@ -135,6 +135,7 @@ fn state(path: &str, answers: u64, resident_bytes: u64) -> String {
                 "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n\
                  vllm:request_success_total {answers}\nsostenuto:open_connections 1\n\
                  process_resident_memory_bytes {resident_bytes}\nsostenuto:engine_resident_memory_bytes 7\n\
+                 sostenuto:engine_restarts_total 0\nprocess_start_time_seconds 5\n\
                  process_open_fds 9\nprocess_threads 3\n"
             ),
         ),

@@ -262,7 +262,7 @@ fn to_integers(rounded: &[f32; BLOCK], integers: &mut [i32; BLOCK]) -> i32 {
 
 /// `max|x|`, where no x is NaN.
 #[inline(always)]
-pub(crate) fn largest_magnitude<S: Simd>(s: S, x: &[f32; BLOCK]) -> f32 {
+fn largest_magnitude<S: Simd>(s: S, x: &[f32; BLOCK]) -> f32 {
     let mut largest = s.splat(0.0);
     for x in x.chunks_exact(S::LANES) {
         let x = s.load(x);

@@ -55,7 +55,8 @@ impl Kernel for PackMxfp4<'_> {
         }
         let (packed_scales, padding) = packed_scales.split_at_mut(blocks * GROUP_ROWS);
         padding.fill(0);
-        let mut panel = (packed_scales.as_chunks_mut().0, packed_codes.as_chunks_mut().0);
+        let mut panel: MxPanel<'_> = (packed_scales.as_chunks_mut().0, packed_codes.as_chunks_mut().0);
+        assert_eq!(panel.1.len(), blocks, "a panel of the layout");
         let mut row = 0;
         while row < rows {
             let stored = (&codes[row * blocks..], &self.scales[row * blocks..]);
@@ -267,6 +268,24 @@ mod tests {
                 } else {
                     assert_eq!(got, 0.0, "row {row}, column {i}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn ties_are_rounded_to_even() {
+        let halves = [127.0, 0.5, 1.5, -0.5, -1.5, 2.5, -126.5, 62.5, -0.0];
+        for largest in [127.0, 0.0, 1e-39] {
+            let weight = |i: usize| if i < halves.len() { halves[i] / 127.0 * largest } else { 0.0 };
+            let bits: [u16; BLOCK] = std::array::from_fn(|i| f32_to_bf16(weight(i)));
+            let mut stored = [0; BF16_BYTES];
+            stored.as_chunks_mut().0.iter_mut().zip(bits).for_each(|(to, bits)| *to = bits.to_le_bytes());
+            let (scale, bytes) = round_block(&stored, false);
+            assert_eq!(bf16_to_f32(scale), if largest == 127.0 { 1.0 } else { 0.0 });
+            for (byte, element) in bytes.into_iter().zip(QUAD_ORDER) {
+                // The scale is 1, or 0, which leaves nothing.
+                let value = bf16_to_f32(bits[usize::from(element)]) * bf16_to_f32(scale);
+                assert_eq!(f32::from(byte) - 128.0, value.round_ties_even(), "element {element}");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Linear.
 
-use sostenuto_ops::{Op, Precision, Rows};
+use sostenuto_ops::{BackendInfo, KernelChoice, Op, Precision, Rows};
 
 use super::dot;
 use crate::data::{Rng, Tensor};
@@ -68,15 +68,16 @@ fn linear(shape: Shape) -> RowCase {
     let input = rng.normals(rows * k, scale);
     let before = rng.normals(rows * n, 1.0);
     let case = (weight.clone(), bias.clone(), input.clone(), before.clone());
-    let expect = move |precision| {
+    let expect = move |info: &BackendInfo| {
+        let scales_are_powers = info.kernels.iter().any(has_powers_as_scales);
         let (weight, bias, input, before) = &case;
         let mut want = Vec::new();
         for (x, before) in input.chunks_exact(k).zip(before.chunks_exact(n)) {
             for (o, &before) in before.iter().enumerate() {
                 let row = weight.row(0, o);
                 let Bound { want: mut value, mut tolerance } = dot(row, x);
-                if may_round && precision == Precision::Fast {
-                    tolerance += rounding(row, x);
+                if may_round && info.precision == Precision::Fast {
+                    tolerance += rounding(row, x, scales_are_powers);
                 }
                 let bias = bias.as_ref().map(|bias| bias.row(0, 0)[o]);
                 for term in [bias, accumulate.then(|| f64::from(before))] {
@@ -108,11 +109,18 @@ fn linear(shape: Shape) -> RowCase {
     }
 }
 
-/// What rounding both factors to 8 bits per 32 may add. A weight's scale may be the least power of two that will do.
-fn rounding(w: &[f64], x: &[f32]) -> f64 {
+/// Whether an 8-bit weight's scale may be the least power of two that will do.
+fn has_powers_as_scales(choice: &KernelChoice) -> bool {
+    choice.op == "linear" && choice.kernel.starts_with("i9_i8w")
+}
+
+/// What rounding both factors to 8 bits per 32 may add: of a weight half a scale, which is the least bf16, or power of two,
+/// that will do.
+fn rounding(w: &[f64], x: &[f32], scales_are_powers: bool) -> f64 {
+    let rounded_up = if scales_are_powers { 2.0 } else { 1.0 + 2_f64.powi(-7) };
     let mut sum = 0.0;
     for (w, x) in w.chunks(32).zip(x.chunks(32)) {
-        let w_off = w.iter().fold(0.0, |max: f64, w| max.max(w.abs())) / 127.0;
+        let w_off = w.iter().fold(0.0, |max: f64, w| max.max(w.abs())) / 254.0 * rounded_up;
         let x_off = x.iter().fold(0.0, |max: f64, &x| max.max(f64::from(x).abs())) / 254.0 * 1.0001;
         for (w, &x) in w.iter().zip(x) {
             sum += w_off * f64::from(x).abs() + x_off * (w.abs() + w_off);

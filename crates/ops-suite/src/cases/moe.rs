@@ -1,6 +1,6 @@
 //! The expert ops.
 
-use sostenuto_ops::{Op, Precision};
+use sostenuto_ops::{BackendInfo, Op, Precision};
 
 use super::{U, dot};
 use crate::data::{Rng, Tensor};
@@ -64,14 +64,14 @@ fn gate_up(shape: &Shape) -> RowCase {
     let input = rng.normals(rows * hidden, scale);
     let experts = choose(&mut rng, rows, k);
     let case = (weight.clone(), bias.clone(), input.clone(), experts.clone());
-    let expect = move |precision| {
+    let expect = move |info: &BackendInfo| {
         let (weight, bias, input, experts) = &case;
         let mut want = Vec::new();
         for (choice, &e) in experts.iter().enumerate() {
             let (x, e) = (&input[choice / k * hidden..(choice / k + 1) * hidden], e as usize);
             for i in 0..intermediate {
                 let [gate, up] = [2 * i, 2 * i + 1].map(|row| {
-                    let mut bound = mx_dot(weight.row(e, row), x, precision);
+                    let mut bound = mx_dot(weight.row(e, row), x, info.precision);
                     let bias = bias.row(e, 0)[row];
                     bound.tolerance += 2.0 * U * bias.abs();
                     bound.want += bias;
@@ -167,7 +167,7 @@ fn down_case(case: Down) -> RowCase {
     let before = rng.normals(rows * hidden, before);
     let inputs = (weight.clone(), bias.clone(), input.clone(), experts.clone());
     let (shares_given, before_given) = (shares.clone(), before.clone());
-    let expect = move |precision| {
+    let expect = move |info: &BackendInfo| {
         let (weight, bias, input, experts) = &inputs;
         let mut want = Vec::new();
         for (i, &before) in before_given.iter().enumerate() {
@@ -176,7 +176,7 @@ fn down_case(case: Down) -> RowCase {
             for choice in t * k..(t + 1) * k {
                 let (x, e) = (&input[choice * intermediate..][..intermediate], experts[choice] as usize);
                 let share = f64::from(shares_given[choice]);
-                let product = mx_dot(weight.row(e, o), x, precision);
+                let product = mx_dot(weight.row(e, o), x, info.precision);
                 let value = product.want + bias.row(e, 0)[o];
                 sum.want += share * value;
                 sum.tolerance += share * (product.tolerance + 8.0 * U * (value.abs() + product.want.abs()));

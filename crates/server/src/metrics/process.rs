@@ -27,7 +27,7 @@ impl Collector for ProcessCollector {
 
 #[cfg(target_os = "linux")]
 impl Collector for ProcessCollector {
-    /// Shows nothing where `/proc` can't be read.
+    /// Shows nothing of this process where `/proc` can't be read.
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = super::page::Page::new(encoder);
         // An engine process may end at any time.

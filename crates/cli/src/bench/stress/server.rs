@@ -60,6 +60,18 @@ impl ServerView {
             + self.value("sostenuto:engine_resident_memory_bytes")?)
     }
 
+    /// Whether neither the server nor its engine was replaced by `after`.
+    ///
+    /// # Errors
+    /// As [`ServerView::value`].
+    pub(crate) fn same_processes(&self, after: &ServerView) -> Result<bool, CliError> {
+        let mut same = true;
+        for name in ["process_start_time_seconds", "sostenuto:engine_restarts_total"] {
+            same &= self.value(name)? == after.value(name)?;
+        }
+        Ok(same)
+    }
+
     /// Answers that ended, however.
     ///
     /// # Errors

@@ -66,6 +66,8 @@ pub(crate) async fn run(args: &SoakArgs) -> Result<Findings, CliError> {
         let (then, now) = (before.value(name)?, after.value(name)?);
         findings.rule(format!("{what}, afterwards"), now, format!("<= {then}"), now <= then);
     }
+    let same = before.same_processes(&after)?;
+    findings.rule("the same processes run", same, "= true", same);
     let idle = after.is_idle()?;
     findings.rule("the server is idle afterwards", idle, "= true", idle);
     Ok(findings)
