@@ -55,7 +55,8 @@ pub(crate) fn run(args: &EngineArgs) -> Result<(), CliError> {
         Err(other) => return Err(other),
     };
     if !args.quiet {
-        banner::facts(&facts, Some(args.parent))?;
+        // The output may be closed, which is no reason to end.
+        let _ = banner::facts(&facts, Some(args.parent));
     }
     let queue = EngineEnd::options(facts.limits.max_sequences, facts.limits.max_context);
     let options = EngineOptions {
