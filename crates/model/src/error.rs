@@ -15,6 +15,12 @@ pub enum ModelError {
     /// A model under these limits can't be put on any device.
     #[error(transparent)]
     Contract(#[from] ContractError),
+    /// The system starts no further thread.
+    #[error("no thread can be started to find the weights: {reason}")]
+    Thread {
+        /// What the system says.
+        reason: String,
+    },
     /// A limit can't be kept.
     #[error("{field} is {value}; {rule}")]
     Limit {

@@ -13,14 +13,15 @@ use sostenuto_ops::{Backend, KvDtype, Precision};
 /// What allocators, threads and the surroundings of a page fault may add.
 const SLACK_BYTES: u64 = 12 << 20;
 
-/// A third each of experts, other matrices that are packed, and an embedding that is not.
+/// Experts, other matrices that are packed, and an embedding that is not; the last weight and the KV memory are larger
+/// than the slack.
 fn config() -> ModelConfig {
     ModelConfig {
         vocab_size: 32_768,
         hidden_size: 512,
         intermediate_size: 768,
         num_attention_heads: 32,
-        num_local_experts: 16,
+        num_local_experts: 32,
         num_hidden_layers: 4,
         layer_types: ModelConfig::gpt_oss_20b().layer_types[..4].to_vec(),
         eos_token_id: vec![1],
@@ -36,7 +37,7 @@ fn limits() -> ModelLimits {
         max_logit_rows: 1,
         max_sequences: 1,
         max_context: 64,
-        kv_tokens: 64,
+        kv_tokens: 8192,
         window_snapshots: 0,
         kv_dtype: KvDtype::Bf16,
     }

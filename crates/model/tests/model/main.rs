@@ -2,6 +2,7 @@
 
 mod golden;
 mod invariance;
+mod loading;
 mod long;
 mod plan;
 mod resume;
