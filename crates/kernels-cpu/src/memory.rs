@@ -5,13 +5,22 @@
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
+use std::ptr;
 
+use memmap2::MmapMut;
 use sostenuto_ops::DeviceError;
 
-/// One cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+use crate::pool::Pool;
+
+/// No cache line is longer.
+const LINE: usize = 64;
+
+/// No page of an operating system is smaller.
+const PAGE: usize = 4096;
+
+/// A large page, on the processors and systems that have them. What a thread does with new memory is at least one: where
+/// two touch the same new page at once, the system finds and zeroes one for each and throws one away.
+pub(crate) const LARGE_PAGE: usize = 2 << 20;
 
 /// Plain numbers, or structures of them: any bytes are a value. Aligned to at most a cache line.
 pub(crate) trait Number: Copy + Send + Sync + 'static {}
@@ -26,42 +35,71 @@ impl<const PARTS: usize> Number for crate::simd::int8::Integers<PARTS> {}
 #[cfg(target_arch = "x86_64")]
 impl Number for crate::simd::amx::Bf16Block {}
 
-/// A fixed number of zero-initialised numbers that start on a cache line.
+/// `len` zero bytes on pages of their own, large ones where the system has them. None is in memory before it is touched.
+///
+/// # Errors
+/// [`DeviceError::OutOfMemory`].
+pub(crate) fn pages(len: usize, what: &str) -> Result<MmapMut, DeviceError> {
+    let out_of_memory = |_| DeviceError::OutOfMemory { what: what.to_owned(), needed: len };
+    let pages = MmapMut::map_anon(len).map_err(out_of_memory)?;
+    // Where the system has no large pages, small ones do.
+    #[cfg(target_os = "linux")]
+    let _ = pages.advise(memmap2::Advice::HugePage);
+    Ok(pages)
+}
+
+/// A fixed number of zero-initialised numbers that start on a page.
 pub(crate) struct Memory<T> {
-    lines: Vec<Line>,
+    /// There are none for no numbers.
+    pages: Option<MmapMut>,
     len: usize,
     element: PhantomData<T>,
 }
 
 impl<T> Default for Memory<T> {
     fn default() -> Self {
-        Self { lines: Vec::new(), len: 0, element: PhantomData }
+        Self { pages: None, len: 0, element: PhantomData }
     }
 }
 
 impl<T: Number> Memory<T> {
-    /// `len` zeros, resident.
+    /// `len` zeros, resident: the pool's threads touch every page.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
-    pub(crate) fn zeroed(len: usize, what: &str) -> Result<Self, DeviceError> {
-        let needed = len * size_of::<T>();
-        let count = Self::planned_bytes(len) / size_of::<Line>();
-        let mut lines = Vec::new();
-        let out_of_memory = |_| DeviceError::OutOfMemory { what: what.to_owned(), needed };
-        lines.try_reserve_exact(count).map_err(out_of_memory)?;
-        lines.resize(count, Line([0; 64]));
-        Ok(Self { lines, len, element: PhantomData })
+    pub(crate) fn zeroed(len: usize, what: &str, pool: &mut Pool) -> Result<Self, DeviceError> {
+        if len == 0 {
+            return Ok(Self::default());
+        }
+        let bytes = len.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_next_multiple_of(LINE));
+        let too_large = || DeviceError::OutOfMemory { what: what.to_owned(), needed: usize::MAX };
+        let bytes = bytes.ok_or_else(too_large)?;
+        let mut pages = pages(bytes, what)?;
+        let parts = Parts::new(&mut pages);
+        pool.run(bytes.div_ceil(LARGE_PAGE), &|task, _| {
+            // SAFETY: each task has its own page.
+            let page = unsafe { parts.get(task * LARGE_PAGE..bytes.min((task + 1) * LARGE_PAGE)) };
+            page.iter_mut().step_by(PAGE).for_each(|byte| *byte = 0);
+        });
+        Ok(Self { pages: Some(pages), len, element: PhantomData })
     }
 
     /// Size in bytes of `len` elements: whole cache lines.
     pub(crate) fn planned_bytes(len: usize) -> usize {
-        (len * size_of::<T>()).next_multiple_of(size_of::<Line>())
+        (len * size_of::<T>()).next_multiple_of(LINE)
     }
 
     /// Size in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
+        self.pages.as_ref().map_or(0, |pages| pages.len())
+    }
+
+    fn start<U>(&self) -> *const U {
+        self.pages.as_ref().map_or(ptr::dangling(), |pages| pages.as_ptr().cast())
+    }
+
+    fn start_mut<U>(&mut self) -> *mut U {
+        self.pages.as_mut().map_or(ptr::dangling_mut(), |pages| pages.as_mut_ptr().cast())
     }
 }
 
@@ -72,9 +110,8 @@ impl Memory<u8> {
     /// If there are fewer.
     pub(crate) fn view<T: Number>(&mut self, len: usize) -> &mut [T] {
         assert!(len * size_of::<T>() <= self.bytes(), "elements within the memory");
-        // SAFETY: the lines hold them, are aligned to 64 bytes as every `T` may be, any bytes are a `T`, and the borrow
-        // is unique.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+        // SAFETY: the pages hold them, are aligned as every `T` is, any bytes are a `T`, and the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.start_mut(), len) }
     }
 }
 
@@ -82,15 +119,15 @@ impl<T: Number> Deref for Memory<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the lines hold at least `len` elements, are aligned to 64 bytes, and any bytes are a `T`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        // SAFETY: the pages hold at least `len` elements, are aligned as every `T` is, and any bytes are a `T`.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
 
 impl<T: Number> DerefMut for Memory<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as for `deref`, and the borrow is unique.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start_mut(), self.len) }
     }
 }
 
@@ -135,19 +172,30 @@ impl<'a, T> Parts<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::numa::Nodes;
+
+    fn zeroed<T: Number>(len: usize) -> Result<Memory<T>, DeviceError> {
+        Memory::zeroed(len, "test", &mut Pool::new(2, &Nodes::detect()).unwrap())
+    }
 
     #[test]
-    fn memory_is_zero_and_starts_on_a_cache_line() {
-        let memory = Memory::<u16>::zeroed(37, "test").unwrap();
+    fn memory_is_zero_and_starts_on_a_page() {
+        let memory = zeroed::<u16>(37).unwrap();
         assert_eq!(&*memory, &[0; 37]);
-        assert_eq!(memory.as_ptr() as usize % 64, 0);
+        assert_eq!(memory.as_ptr() as usize % PAGE, 0);
         assert_eq!(memory.bytes(), 128);
         assert_eq!(Memory::<u16>::planned_bytes(37), 128);
+        for len in [0, LARGE_PAGE / 4 - 1, LARGE_PAGE + 1] {
+            let memory = zeroed::<f32>(len).unwrap();
+            assert!(memory.len() == len && memory.iter().all(|&value| value == 0.0));
+            assert_eq!(memory.bytes(), Memory::<f32>::planned_bytes(len));
+        }
     }
 
     #[test]
     fn view_has_the_same_bytes() {
-        let mut memory = Memory::<u8>::zeroed(70, "test").unwrap();
+        let mut memory = zeroed::<u8>(70).unwrap();
+        assert!(Memory::<u8>::default().view::<f32>(0).is_empty());
         memory.view::<u32>(17)[16] = 0x0102_0304;
         assert_eq!(memory[64..68], [4, 3, 2, 1]);
         assert!(std::panic::catch_unwind(move || memory.view::<u32>(33).len()).is_err());
@@ -155,8 +203,10 @@ mod tests {
 
     #[test]
     fn absurd_size_is_an_error() {
-        let result = Memory::<f32>::zeroed(usize::MAX / 8, "a giant");
-        assert!(matches!(result, Err(DeviceError::OutOfMemory { what, .. }) if what == "a giant"));
+        for len in [usize::MAX / 8, usize::MAX / 4 + 2, usize::MAX] {
+            let result = zeroed::<f32>(len);
+            assert!(matches!(result, Err(DeviceError::OutOfMemory { what, .. }) if what == "test"), "{len}");
+        }
     }
 
     #[test]

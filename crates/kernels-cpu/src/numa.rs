@@ -1,6 +1,7 @@
 //! Memory nodes: machines whose processors reach some of the memory faster than the rest.
 //!
-//! All threads read all weights, so these are spread over the nodes page by page, and the workers over the nodes too. A
+//! All threads read all weights, so these are spread over the nodes page by page, and the workers over the nodes too; other
+//! memory lies where the worker is that zeroed it. A
 //! worker is kept on the processors of its node that this process may use, not on one of them: it must be able to leave
 //! one that another process takes. Where there is one node nothing is done.
 

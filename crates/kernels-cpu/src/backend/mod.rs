@@ -158,8 +158,8 @@ impl Backend for CpuBackend {
         let (kind, name, elements) = (spec.kind, spec.name, spec.rows * spec.width);
         let id = self.registry.add_buffer(spec)?;
         self.buffers.push(match kind {
-            BufferKind::F32 => Buffer::F32(Memory::zeroed(elements, name)?),
-            BufferKind::U32 => Buffer::U32(Memory::zeroed(elements, name)?),
+            BufferKind::F32 => Buffer::F32(Memory::zeroed(elements, name, &mut self.pool)?),
+            BufferKind::U32 => Buffer::U32(Memory::zeroed(elements, name, &mut self.pool)?),
         });
         Ok(id)
     }
@@ -181,14 +181,14 @@ impl Backend for CpuBackend {
 
     fn create_kv(&mut self, spec: KvSpec) -> Result<(), DeviceError> {
         self.registry.set_kv(spec.clone())?;
-        self.kv = Some(KvStore::new(&spec)?);
+        self.kv = Some(KvStore::new(&spec, &mut self.pool)?);
         Ok(())
     }
 
     fn compile(&mut self, program: Program) -> Result<ProgramId, DeviceError> {
         let limits = self.registry.check_program(&program)?;
         let need = Need::of(&program, &self.registry, (self.precision, self.witness), self.pool.threads());
-        self.scratch.reserve(need, self.pool.threads())?;
+        self.scratch.reserve(need, &mut self.pool)?;
         self.programs.push((program, limits));
         Ok(ProgramId(self.programs.len() as u32 - 1))
     }

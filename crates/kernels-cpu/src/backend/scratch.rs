@@ -20,6 +20,7 @@ use crate::kernel::panel::{PANEL_SUMS, PanelScratch, expanded_tiles};
 use crate::kernel::pieces::{MOST_PIECES, PIECE, record_len};
 use crate::kv::Geometry;
 use crate::memory::{Memory, Number, Parts};
+use crate::pool::Pool;
 use crate::simd::BLOCK;
 use crate::simd::int8::{Int8Block, Int9Block};
 
@@ -103,24 +104,30 @@ impl Need {
 }
 
 /// Makes a memory longer where it is too short.
-fn grow<T: Number>(memory: &mut Memory<T>, len: usize, what: &str) -> Result<(), DeviceError> {
+fn grow<T: Number>(
+    memory: &mut Memory<T>,
+    len: usize,
+    what: &str,
+    pool: &mut Pool,
+) -> Result<(), DeviceError> {
     if len > memory.len() {
-        *memory = Memory::zeroed(len, what)?;
+        *memory = Memory::zeroed(len, what, pool)?;
     }
     Ok(())
 }
 
 impl Scratch {
     /// Grows to what a program needs.
-    pub(super) fn reserve(&mut self, need: Need, threads: usize) -> Result<(), DeviceError> {
-        grow(&mut self.activations, need.activations, "packed activations")?;
-        grow(&mut self.products, need.products, "products of the experts")?;
+    pub(super) fn reserve(&mut self, need: Need, pool: &mut Pool) -> Result<(), DeviceError> {
+        let threads = pool.threads();
+        grow(&mut self.activations, need.activations, "packed activations", pool)?;
+        grow(&mut self.products, need.products, "products of the experts", pool)?;
         self.per_thread = self.per_thread.max(need.per_thread);
-        grow(&mut self.threads, self.per_thread * threads, "scratch of the threads")?;
-        grow(&mut self.records, need.records, "results of attention's pieces")?;
+        grow(&mut self.threads, self.per_thread * threads, "scratch of the threads", pool)?;
+        grow(&mut self.records, need.records, "results of attention's pieces", pool)?;
         self.expanded_per_thread = self.expanded_per_thread.max(need.expanded);
-        grow(&mut self.expanded, self.expanded_per_thread * threads, "decoded rows of the threads")?;
-        grow(&mut self.sums, need.sums * threads, "products of the threads")?;
+        grow(&mut self.expanded, self.expanded_per_thread * threads, "decoded rows of the threads", pool)?;
+        grow(&mut self.sums, need.sums * threads, "products of the threads", pool)?;
         self.routing.reserve(need.choices, need.experts);
         Ok(())
     }

@@ -5,22 +5,19 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use memmap2::{Advice, MmapMut};
+use memmap2::MmapMut;
 use sostenuto_formats::SharedBytes;
 use sostenuto_ops::{DeviceError, Precision, WeightData, WeightFormat, WeightSpec};
 
 use crate::isa::{Isa, Witness};
 use crate::kernel::packed::{E2m1, GROUP_ROWS, Int8, Layout};
 use crate::kernel::repack::{PackInt8, PackMxfp4};
-use crate::memory::Parts;
+use crate::memory::{self, LARGE_PAGE, Parts};
 use crate::numa::Nodes;
 use crate::pool::Pool;
 use crate::simd::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::amx::Amx;
-
-/// Panels that one task packs.
-const PANELS_PER_TASK: usize = 4;
 
 /// A weight's bytes: as stored, or packed into panels, never both.
 pub(super) struct Weight {
@@ -116,16 +113,14 @@ impl Weight {
     fn packed(self, (witness, pool, nodes): (Witness, &mut Pool, &Nodes)) -> Result<Self, DeviceError> {
         let layout = layout(&self.spec);
         let needed = self.spec.experts * layout.bytes();
-        let out_of_memory = |_| DeviceError::OutOfMemory { what: self.spec.name.clone(), needed };
-        let mut memory = MmapMut::map_anon(needed).map_err(out_of_memory)?;
-        // Where the system has no huge pages, small ones do.
-        let _ = memory.advise(Advice::HugePage);
+        let mut memory = memory::pages(needed, &self.spec.name)?;
         nodes.spread(&mut memory);
         let panels = Parts::new(&mut memory);
         let are_normal = AtomicBool::new(true);
         let count = self.spec.experts * layout.panels;
+        let panels_per_task = LARGE_PAGE.div_ceil(layout.panel).min(count.div_ceil(pool.threads())).max(1);
         let region = |task: usize, _: usize| {
-            for i in task * PANELS_PER_TASK..count.min((task + 1) * PANELS_PER_TASK) {
+            for i in task * panels_per_task..count.min((task + 1) * panels_per_task) {
                 // SAFETY: each task has its own panels.
                 let panel = unsafe { panels.get(i * layout.panel..(i + 1) * layout.panel) };
                 if !self.pack_panel(witness, &layout, i, panel) {
@@ -133,7 +128,7 @@ impl Weight {
                 }
             }
         };
-        pool.run(count.div_ceil(PANELS_PER_TASK), &region);
+        pool.run(count.div_ceil(panels_per_task), &region);
         let are_normal = are_normal.into_inner();
         Ok(Self { spec: self.spec, storage: Storage::Packed { panels: memory, are_normal } })
     }
@@ -272,6 +267,42 @@ mod tests {
             [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
         );
         assert_eq!(matrix.bytes(), 12);
+    }
+
+    #[test]
+    fn weight_of_many_tasks_is_packed_panel_by_panel() {
+        let witness = Witness::new(Isa::best()).unwrap();
+        let nodes = Nodes::detect();
+        let (experts, rows, columns) = (3, 1_000, 3_104);
+        let mut state = 1_u32;
+        let mut bytes = |len: usize| {
+            let next = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            };
+            SharedBytes::from_vec((0..len).map(next).collect())
+        };
+        let blocks = experts * rows * columns / BLOCK;
+        let matrix = WeightSpec::product("matrix", rows, columns);
+        let experts = WeightSpec { format: WeightFormat::Mxfp4, experts, ..matrix.clone() };
+        for (spec, values, scales) in [
+            (experts, bytes(blocks * BLOCK / 2), vec![bytes(blocks)]),
+            (matrix, bytes(2 * rows * columns), Vec::new()),
+        ] {
+            let data = WeightData { values: vec![values.clone()], scales: scales.clone() };
+            let layout = layout(&spec);
+            let scales = scales.into_iter().next().unwrap_or_else(|| SharedBytes::from_vec(Vec::new()));
+            let stored = Storage::Stored { pieces: vec![values], scales };
+            let stored = Weight { spec: spec.clone(), storage: stored };
+            let shared = (witness, &mut Pool::new(2, &nodes).unwrap(), &nodes);
+            let packed = Weight::new(spec, data, Precision::Fast, shared).unwrap();
+            assert!(packed.panels().len() > LARGE_PAGE + LARGE_PAGE / 2, "more than one task");
+            for (i, got) in packed.panels().chunks(layout.panel).enumerate() {
+                let mut panel = vec![7; layout.panel];
+                stored.pack_panel(witness, &layout, i, &mut panel);
+                assert!(got == panel, "panel {i} of {}", stored.spec.name);
+            }
+        }
     }
 
     #[test]

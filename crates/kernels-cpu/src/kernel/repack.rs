@@ -2,8 +2,8 @@
 
 use sostenuto_formats::codes::bf16_to_f32;
 
-use crate::kernel::packed::{E2m1, Format, GROUP_ROWS, Int8, Layout};
-use crate::simd::int8::{INT8_OFFSET, QUAD, QUAD_ORDER, QUADS};
+use crate::kernel::packed::{E2m1, Format, GROUP_ROWS, Int8, LINE, Layout};
+use crate::simd::int8::{INT8_OFFSET, QUAD};
 use crate::simd::{BLOCK, Kernel, Simd};
 
 /// Bytes of a block as stored in bf16.
@@ -17,6 +17,9 @@ const MX_BYTES: usize = BLOCK / 2;
 
 /// Rows that are packed side by side.
 const ROWS_AT_ONCE: usize = 4;
+
+/// How far ahead a panel's lines are asked for: they were zeroed a moment before, and lie in a farther cache.
+const WRITE_AHEAD: usize = 4096;
 
 /// Packs up to 16 rows of an MXFP4 matrix into a panel.
 ///
@@ -45,70 +48,48 @@ impl Kernel for PackMxfp4<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> bool {
-        let (codes, blocks) = (self.codes.as_chunks().0, self.layout.blocks);
+        let (stored, blocks) = (self.codes.as_chunks::<MX_BYTES>().0, self.layout.blocks);
         let rows = self.scales.len() / blocks;
-        assert!(rows <= GROUP_ROWS && self.codes.len() == rows * blocks * MX_BYTES, "rows of one panel");
-        let (packed_scales, packed_codes) = self.panel.split_at_mut(self.layout.scales);
-        if rows < GROUP_ROWS {
-            packed_scales.fill(0);
-            packed_codes.fill(0);
-        }
-        let (packed_scales, padding) = packed_scales.split_at_mut(blocks * GROUP_ROWS);
+        assert!(rows <= GROUP_ROWS && self.scales.len() == rows * blocks, "rows of one panel");
+        assert_eq!(self.codes.len(), self.scales.len() * MX_BYTES, "codes of a block per scale");
+        let (scales, codes) = self.panel.split_at_mut(self.layout.scales);
+        let (scales, padding) = scales.split_at_mut(blocks * GROUP_ROWS);
         padding.fill(0);
-        let mut panel: MxPanel<'_> = (packed_scales.as_chunks_mut().0, packed_codes.as_chunks_mut().0);
-        assert_eq!(panel.1.len(), blocks, "a panel of the layout");
-        let mut row = 0;
-        while row < rows {
-            let stored = (&codes[row * blocks..], &self.scales[row * blocks..]);
-            if row + ROWS_AT_ONCE <= rows {
-                pack_rows::<S, ROWS_AT_ONCE>(s, stored, row, &mut panel);
-                row += ROWS_AT_ONCE;
-            } else {
-                pack_rows::<S, 1>(s, stored, row, &mut panel);
-                row += 1;
+        let scales = scales.as_chunks_mut::<GROUP_ROWS>().0;
+        let codes = codes.as_chunks_mut::<{ E2m1::CODE_BYTES }>().0;
+        assert_eq!(codes.len(), blocks, "a panel of the layout");
+        for (block, (codes, scales)) in codes.iter_mut().zip(scales).enumerate() {
+            for line in 0..E2m1::CODE_BYTES / LINE {
+                // The next panel's rows, which lie after these.
+                let next = stored.as_ptr().wrapping_add(GROUP_ROWS * (blocks + block)).cast::<u8>();
+                s.prefetch(next.wrapping_add(line * LINE));
+                s.prefetch_write(codes.as_ptr().wrapping_add(WRITE_AHEAD + line * LINE));
+            }
+            // Rows beyond the last are zeros.
+            for first in (0..GROUP_ROWS).step_by(ROWS_AT_ONCE) {
+                let mut quads = [[0; MX_BYTES]; ROWS_AT_ONCE];
+                for (i, quads) in quads.iter_mut().enumerate() {
+                    *quads = stored.get((first + i) * blocks + block).copied().unwrap_or_default();
+                }
+                write_quads(codes, [0, 1, 2, 3], first, s.transpose_quads(quads));
+            }
+            for (row, scale) in scales.iter_mut().enumerate() {
+                *scale = self.scales.get(row * blocks + block).copied().unwrap_or_default();
             }
         }
-        are_normal(codes, self.scales)
+        are_normal(stored, self.scales)
     }
 }
 
 /// Codes of a block of a row, as stored.
 type MxBlock = [u8; MX_BYTES];
 
-/// Scales and codes of a panel, block by block.
-type MxPanel<'a> = (&'a mut [[u8; GROUP_ROWS]], &'a mut [[u8; E2m1::CODE_BYTES]]);
-
-/// Packs ROWS rows, with which `codes` and `scales` begin, at `row` and after it: their quads are one write.
+/// Writes quads of four rows, the first of them being `first`, to these places of a block's codes.
 #[inline(always)]
-fn pack_rows<S: Simd, const ROWS: usize>(
-    s: S,
-    (codes, scales): (&[MxBlock], &[u8]),
-    row: usize,
-    (packed_scales, packed_codes): &mut MxPanel<'_>,
-) {
-    let blocks = packed_scales.len();
-    let mut row_codes: [&[MxBlock]; ROWS] = [&[]; ROWS];
-    let mut row_scales: [&[u8]; ROWS] = [&[]; ROWS];
-    for i in 0..ROWS {
-        row_codes[i] = &codes[i * blocks..][..blocks];
-        row_scales[i] = &scales[i * blocks..][..blocks];
-    }
-    for block in 0..blocks {
-        for codes in row_codes {
-            s.prefetch(codes.as_ptr().wrapping_add(ROWS * blocks + block).cast());
-        }
-        let to = &mut packed_codes[block];
-        for quad in 0..MX_BYTES / QUAD {
-            let mut quads = [[0; QUAD]; ROWS];
-            for i in 0..ROWS {
-                quads[i].copy_from_slice(&row_codes[i][block][quad * QUAD..(quad + 1) * QUAD]);
-            }
-            let at = (quad * GROUP_ROWS + row) * QUAD;
-            to[at..at + ROWS * QUAD].copy_from_slice(quads.as_flattened());
-        }
-        for i in 0..ROWS {
-            packed_scales[block][row + i] = row_scales[i][block];
-        }
+fn write_quads(codes: &mut [u8], places: [usize; 4], first: usize, quads: [[u8; 4 * QUAD]; ROWS_AT_ONCE]) {
+    for (place, quads) in places.into_iter().zip(quads) {
+        let at = (place * GROUP_ROWS + first) * QUAD;
+        codes[at..at + quads.len()].copy_from_slice(&quads);
     }
 }
 
@@ -154,67 +135,93 @@ impl Kernel for PackInt8<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         assert!(self.rows.len() <= GROUP_ROWS, "rows of one panel");
         let (scales, codes) = self.panel.split_at_mut(self.layout.scales);
-        scales.fill(0);
-        if self.rows.len() < GROUP_ROWS {
-            codes.fill(0);
-        }
-        let scales = scales.as_chunks_mut::<{ Int8::SCALE_BYTES }>().0;
         let codes = codes.as_chunks_mut::<{ Int8::CODE_BYTES }>().0;
-        for (row, bytes) in self.rows.iter().enumerate() {
-            assert_eq!(bytes.len().div_ceil(BF16_BYTES), codes.len(), "a block of codes per block");
-            for (block, codes) in codes.iter_mut().enumerate() {
-                let bytes = &bytes[block * BF16_BYTES..];
-                let mut stored = [0; BF16_BYTES];
-                match bytes.first_chunk() {
-                    Some(whole) => stored = *whole,
-                    None => stored[..bytes.len()].copy_from_slice(bytes),
+        let (scales, padding) = scales.split_at_mut(codes.len() * GROUP_ROWS * Int8::SCALE_BYTES);
+        padding.fill(0);
+        let scales = scales.as_chunks_mut::<{ Int8::SCALE_BYTES }>().0.as_chunks_mut::<GROUP_ROWS>().0;
+        assert!(
+            self.rows.iter().all(|bytes| bytes.len().div_ceil(BF16_BYTES) == codes.len()),
+            "a block of codes per block"
+        );
+        // Block by block, so that what is written stays in the nearest cache until all rows are there.
+        for (block, (codes, scales)) in codes.iter_mut().zip(scales).enumerate() {
+            for line in 0..Int8::CODE_BYTES / LINE {
+                s.prefetch_write(codes.as_ptr().wrapping_add(WRITE_AHEAD + line * LINE));
+            }
+            for first in (0..GROUP_ROWS).step_by(ROWS_AT_ONCE) {
+                let [mut even, mut odd] = [[[0; BLOCK / 2]; ROWS_AT_ONCE]; 2];
+                for i in 0..ROWS_AT_ONCE {
+                    let Some(bytes) = self.rows.get(first + i) else {
+                        scales[first + i] = [0; Int8::SCALE_BYTES];
+                        continue;
+                    };
+                    // The next panel's row, where there is one.
+                    s.prefetch(bytes.as_ptr().wrapping_add(GROUP_ROWS * bytes.len() + block * BF16_BYTES));
+                    let whole = bytes.as_chunks::<BF16_BYTES>().0.get(block);
+                    let stored = whole.copied().unwrap_or_else(|| last_block(bytes));
+                    let elements = widened(&stored);
+                    let (scale, factor) = scale_for(largest_magnitude(&elements), self.powers);
+                    scales[first + i] = scale.to_le_bytes();
+                    (even[i], odd[i]) = (rounded(&elements[0], factor), rounded(&elements[1], factor));
                 }
-                let (scale, rounded) = round_block(&stored, self.powers);
-                scales[block * GROUP_ROWS + row] = scale.to_le_bytes();
-                for quad in 0..QUADS {
-                    let at = (quad * GROUP_ROWS + row) * QUAD;
-                    codes[at..at + QUAD].copy_from_slice(&rounded[quad * QUAD..(quad + 1) * QUAD]);
-                }
+                // Four even elements, the four odd ones beside them, and so on: QUAD_ORDER.
+                write_quads(codes, [0, 2, 4, 6], first, s.transpose_quads(even));
+                write_quads(codes, [1, 3, 5, 7], first, s.transpose_quads(odd));
             }
         }
     }
 }
 
-/// Rounds a row's block; gives the scale as bf16, and the bytes in [`QUAD_ORDER`].
+/// The block at a row's end that is not whole, with zeros beyond.
+#[cold]
+fn last_block(row: &[u8]) -> [u8; BF16_BYTES] {
+    let mut stored = [0; BF16_BYTES];
+    let bytes = row.as_chunks::<BF16_BYTES>().1;
+    stored[..bytes.len()].copy_from_slice(bytes);
+    stored
+}
+
+/// The even and the odd elements of a block, as bits of f32.
 #[inline(always)]
-fn round_block(stored: &[u8; BF16_BYTES], powers: bool) -> (u16, [u8; BLOCK]) {
+fn widened(stored: &[u8; BF16_BYTES]) -> [[u32; BLOCK / 2]; 2] {
+    let [mut even, mut odd] = [[0; BLOCK / 2]; 2];
+    for (i, pair) in stored.as_chunks::<4>().0.iter().enumerate() {
+        let pair = u32::from_le_bytes(*pair);
+        (even[i], odd[i]) = (pair << 16, pair & 0xffff_0000);
+    }
+    [even, odd]
+}
+
+/// The largest magnitude. An infinity or NaN is the largest.
+#[inline(always)]
+fn largest_magnitude([even, odd]: &[[u32; BLOCK / 2]; 2]) -> f32 {
+    let mut largest = 0;
+    for i in 0..BLOCK / 2 {
+        largest = largest.max(even[i] & 0x7fff_ffff).max(odd[i] & 0x7fff_ffff);
+    }
+    f32::from_bits(largest)
+}
+
+/// Elements multiplied with `factor` and rounded, as bytes.
+#[inline(always)]
+fn rounded(elements: &[u32; BLOCK / 2], factor: f32) -> [u8; BLOCK / 2] {
     /// To which an integer between −128 and 127 is added so that the sum's last byte is the integer and its offset: the
     /// sum's last place is 1, so that adding rounds, to nearest even.
     const ROUNDING: f32 = 3.0 * (1 << 22) as f32 + INT8_OFFSET as f32;
-    let mut weights = [0; BLOCK];
-    for (weight, pair) in weights.iter_mut().zip(stored.as_chunks::<2>().0) {
-        *weight = u16::from_le_bytes(*pair);
+    let mut bytes = [0; BLOCK / 2];
+    for i in 0..BLOCK / 2 {
+        bytes[i] = (f32::from_bits(elements[i]) * factor + ROUNDING).to_bits() as u8;
     }
-    // Bits of magnitudes are ordered as these are; infinity and NaN are the largest.
-    let mut largest = 0;
-    for weight in weights {
-        largest = largest.max(weight & 0x7fff);
-    }
-    let (scale, factor) = scale_for(largest, powers);
-    let mut bytes = [0; BLOCK];
-    for (byte, weight) in bytes.iter_mut().zip(weights) {
-        *byte = (bf16_to_f32(weight) * factor + ROUNDING).to_bits() as u8;
-    }
-    let mut ordered = [0; BLOCK];
-    for (to, element) in ordered.iter_mut().zip(QUAD_ORDER) {
-        *to = bytes[usize::from(element)];
-    }
-    (scale, ordered)
+    bytes
 }
 
-/// The scale as bf16, and what weights are multiplied with, for the largest magnitude of a block as bf16.
+/// The scale as bf16, and what weights are multiplied with, for the largest magnitude of a block.
 #[inline(always)]
-fn scale_for(largest: u16, powers: bool) -> (u16, f32) {
+fn scale_for(largest: f32, powers: bool) -> (u16, f32) {
     const BF16_NAN: u16 = 0x7fc0;
-    let largest = bf16_to_f32(largest);
     if !largest.is_finite() {
         return (BF16_NAN, 0.0);
     }
@@ -233,6 +240,7 @@ mod tests {
     use sostenuto_formats::codes::f32_to_bf16;
 
     use super::*;
+    use crate::simd::int8::QUAD_ORDER;
     use crate::simd::scalar::Scalar;
 
     #[test]
@@ -280,11 +288,15 @@ mod tests {
             let bits: [u16; BLOCK] = std::array::from_fn(|i| f32_to_bf16(weight(i)));
             let mut stored = [0; BF16_BYTES];
             stored.as_chunks_mut().0.iter_mut().zip(bits).for_each(|(to, bits)| *to = bits.to_le_bytes());
-            let (scale, bytes) = round_block(&stored, false);
-            assert_eq!(bf16_to_f32(scale), if largest == 127.0 { 1.0 } else { 0.0 });
-            for (byte, element) in bytes.into_iter().zip(QUAD_ORDER) {
+            let elements = widened(&stored);
+            let (scale, factor) = scale_for(largest_magnitude(&elements), false);
+            let [even, odd] = elements.map(|elements| rounded(&elements, factor));
+            let scale = bf16_to_f32(scale);
+            assert_eq!(scale, if largest == 127.0 { 1.0 } else { 0.0 });
+            for (element, bits) in bits.into_iter().enumerate() {
+                let byte = if element % 2 == 0 { even[element / 2] } else { odd[element / 2] };
                 // The scale is 1, or 0, which leaves nothing.
-                let value = bf16_to_f32(bits[usize::from(element)]) * bf16_to_f32(scale);
+                let value = bf16_to_f32(bits) * scale;
                 assert_eq!(f32::from(byte) - 128.0, value.round_ties_even(), "element {element}");
             }
         }

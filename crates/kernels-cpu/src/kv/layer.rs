@@ -6,6 +6,7 @@ use sostenuto_ops::{DeviceError, KvDtype};
 
 use super::{Element, GROUP, Geometry};
 use crate::memory::{self, Memory, Number};
+use crate::pool::Pool;
 
 /// Keys, values and their scales of one layer; the order of elements is in [`crate::kv`].
 pub(crate) struct Planes<E> {
@@ -53,11 +54,16 @@ impl<E> Copy for Parts<'_, E> {}
 impl Layer {
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
-    pub(super) fn new(dtype: KvDtype, geometry: &Geometry, groups: usize) -> Result<Self, DeviceError> {
+    pub(super) fn new(
+        dtype: KvDtype,
+        geometry: &Geometry,
+        groups: usize,
+        pool: &mut Pool,
+    ) -> Result<Self, DeviceError> {
         Ok(match dtype {
-            KvDtype::F32 => Self::F32(Planes::new(geometry, groups)?),
-            KvDtype::Bf16 => Self::Bf16(Planes::new(geometry, groups)?),
-            KvDtype::Int8 => Self::Int8(Planes::new(geometry, groups)?),
+            KvDtype::F32 => Self::F32(Planes::new(geometry, groups, pool)?),
+            KvDtype::Bf16 => Self::Bf16(Planes::new(geometry, groups, pool)?),
+            KvDtype::Int8 => Self::Int8(Planes::new(geometry, groups, pool)?),
         })
     }
 
@@ -90,13 +96,13 @@ impl Layer {
 }
 
 impl<E: Element> Planes<E> {
-    fn new(geometry: &Geometry, groups: usize) -> Result<Self, DeviceError> {
+    fn new(geometry: &Geometry, groups: usize, pool: &mut Pool) -> Result<Self, DeviceError> {
         let [keys, values, scales] = Self::lens(geometry, groups);
         Ok(Self {
             groups,
-            keys: Memory::zeroed(keys, "keys")?,
-            values: Memory::zeroed(values, "values")?,
-            scales: Memory::zeroed(scales, "scales of keys and values")?,
+            keys: Memory::zeroed(keys, "keys", pool)?,
+            values: Memory::zeroed(values, "values", pool)?,
+            scales: Memory::zeroed(scales, "scales of keys and values", pool)?,
         })
     }
 

@@ -16,6 +16,8 @@ use sostenuto_ops::{
     DeviceError, KV_BLOCK_SLOTS, KvCopy, KvLayerId, KvLayerSpec, KvMemory, KvSpec, StepInputs,
 };
 
+use crate::pool::Pool;
+
 pub(crate) use element::Element;
 pub(crate) use layer::{Layer, Parts, Planes};
 
@@ -60,12 +62,12 @@ pub(crate) enum Groups<'a> {
 impl KvStore {
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
-    pub(crate) fn new(spec: &KvSpec) -> Result<Self, DeviceError> {
+    pub(crate) fn new(spec: &KvSpec, pool: &mut Pool) -> Result<Self, DeviceError> {
         let geometry = Geometry::new(spec);
         let mut layers = Vec::with_capacity(spec.layers.len());
         for kind in &spec.layers {
             let groups = geometry.layer_groups(spec, *kind);
-            layers.push(Layer::new(spec.dtype, &geometry, groups)?);
+            layers.push(Layer::new(spec.dtype, &geometry, groups, pool)?);
         }
         Ok(Self { geometry, kinds: spec.layers.clone(), layers })
     }

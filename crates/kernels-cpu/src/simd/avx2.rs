@@ -3,6 +3,7 @@
 // Intrinsics: each is called behind the witness.
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::{BLOCK, E2M1_HIGH, E2M1_LOW, E8M0, Kernel, Simd, int8};
@@ -285,8 +286,37 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn transpose_quads(self, rows: [[u8; 16]; 4]) -> [[u8; 16]; 4] {
+        transpose_quads(rows)
+    }
+
+    #[inline(always)]
+    fn prefetch_write(self, address: *const u8) {
+        // The intrinsic asks for reading unless a target feature is on that nothing else needs. Where the processor has no
+        // such instruction it does nothing.
+        with!(self, asm!("prefetchw [{0}]", in(reg) address, options(readonly, nostack, preserves_flags)));
+    }
+
+    #[inline(always)]
     fn prefetch(self, address: *const u8) {
         with!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()));
+    }
+}
+
+/// See [`Simd::transpose_quads`]. Every x86-64 has the instructions.
+#[inline(always)]
+pub(super) fn transpose_quads(rows: [[u8; 16]; 4]) -> [[u8; 16]; 4] {
+    // SAFETY: sixteen bytes are a vector, and a vector is sixteen bytes.
+    unsafe {
+        let [a, b, c, d]: [__m128i; 4] = std::mem::transmute(rows);
+        let [low_ab, low_cd] = [_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d)];
+        let [high_ab, high_cd] = [_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d)];
+        std::mem::transmute([
+            _mm_unpacklo_epi64(low_ab, low_cd),
+            _mm_unpackhi_epi64(low_ab, low_cd),
+            _mm_unpacklo_epi64(high_ab, high_cd),
+            _mm_unpackhi_epi64(high_ab, high_cd),
+        ])
     }
 }
 

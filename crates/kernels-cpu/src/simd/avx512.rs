@@ -3,9 +3,10 @@
 // Intrinsics: each is called behind the witness.
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::{BLOCK, E8M0, Kernel, Simd, int8};
+use super::{BLOCK, E8M0, Kernel, Simd, avx2, int8};
 
 /// Proof that the processor has AVX-512 F, BW, VL and DQ, AVX2 and FMA; and AVX-512 VNNI, where `VNNI`.
 #[derive(Clone, Copy, Debug)]
@@ -269,6 +270,18 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     #[inline(always)]
     fn to_f32(self, a: __m512i) -> __m512 {
         with!(self, _mm512_cvtepi32_ps(a))
+    }
+
+    #[inline(always)]
+    fn transpose_quads(self, rows: [[u8; 16]; 4]) -> [[u8; 16]; 4] {
+        avx2::transpose_quads(rows)
+    }
+
+    #[inline(always)]
+    fn prefetch_write(self, address: *const u8) {
+        // The intrinsic asks for reading unless a target feature is on that nothing else needs. Where the processor has no
+        // such instruction it does nothing.
+        with!(self, asm!("prefetchw [{0}]", in(reg) address, options(readonly, nostack, preserves_flags)));
     }
 
     #[inline(always)]

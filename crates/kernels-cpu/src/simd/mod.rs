@@ -150,8 +150,23 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// To f32.
     fn to_f32(self, a: Self::Int) -> Self::F32;
 
+    /// Quads of rows: bytes `4·i..4·i + 4` of each row come together, row after row, as the i-th of the results.
+    #[inline(always)]
+    fn transpose_quads(self, rows: [[u8; 16]; 4]) -> [[u8; 16]; 4] {
+        let mut quads = [[0; 16]; 4];
+        for i in 0..4 {
+            for row in 0..4 {
+                quads[i][4 * row..4 * row + 4].copy_from_slice(&rows[row][4 * i..4 * i + 4]);
+            }
+        }
+        quads
+    }
+
     /// Hints that the cache line at `address` will be read soon. Any address will do.
     fn prefetch(self, address: *const u8);
+
+    /// Hints that the cache line at `address` will be written soon. Any address will do.
+    fn prefetch_write(self, address: *const u8);
 
     /// As [`Self::load`], with zeros beyond the end of a short slice.
     #[inline(always)]

@@ -289,6 +289,14 @@ impl<const DOT: bool> Simd for Neon<DOT> {
             asm!("prfm pldl1keep, [{0}]", in(reg) address, options(readonly, nostack, preserves_flags))
         };
     }
+
+    #[inline(always)]
+    fn prefetch_write(self, address: *const u8) {
+        // SAFETY: a hint, whatever the address.
+        unsafe {
+            asm!("prfm pstl1keep, [{0}]", in(reg) address, options(readonly, nostack, preserves_flags))
+        };
+    }
 }
 
 /// Eight bf16, widened.

@@ -101,6 +101,12 @@ impl Kernel for Transfers {
             s.store_partial(s.load(&values), &mut out);
             assert_eq!(out, values[..len]);
         }
+        let rows: [[u8; 16]; 4] = std::array::from_fn(|row| std::array::from_fn(|i| (16 * row + i) as u8));
+        for (quad, bytes) in s.transpose_quads(rows).iter().enumerate() {
+            for (i, &byte) in bytes.iter().enumerate() {
+                assert_eq!(byte, rows[i / 4][4 * quad + i % 4], "byte {i} of quad {quad}");
+            }
+        }
         let halves: Vec<u16> = (0..S::LANES as u16).map(|i| 0x3f80 ^ (i * 0x0813)).collect();
         let widened: Vec<f32> = halves.iter().map(|&bits| bf16_to_f32(bits)).collect();
         assert_eq!(lanes(s, s.load_bf16(&halves)), widened);
