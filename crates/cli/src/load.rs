@@ -1,7 +1,9 @@
 //! From a folder to what runs it: checkpoint, tokenizer, model.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sostenuto_formats::{Checkpoint, CheckpointError, Loading, ModelConfig};
 use sostenuto_model::{MemoryPlan, Model, ModelLimits, WeightLoading, kept_weight_bytes};
@@ -22,6 +24,8 @@ pub(crate) struct Source {
     config: ModelConfig,
     folder: PathBuf,
     loading: Loading,
+    /// As soon as somebody asked for it.
+    tokenizer: OnceLock<Arc<Tokenizer>>,
     /// Where the demo model was unpacked to; goes away with this value.
     _demo_folder: Option<TempDir>,
 }
@@ -34,6 +38,8 @@ pub(crate) struct Loaded {
     pub(crate) model: Model,
     /// What was planned.
     pub(crate) plan: MemoryPlan,
+    /// From opening the weights to a model with everything in memory.
+    pub(crate) load_time: Duration,
 }
 
 impl Source {
@@ -46,6 +52,7 @@ impl Source {
             config: Checkpoint::check(folder)?,
             folder: folder.clone(),
             loading: args.load.into(),
+            tokenizer: OnceLock::new(),
             _demo_folder: None,
         })
     }
@@ -59,6 +66,7 @@ impl Source {
             config: Checkpoint::check(folder.path()).map_err(broken_demo)?,
             folder: folder.path().to_owned(),
             loading: Loading::Read,
+            tokenizer: OnceLock::new(),
             _demo_folder: Some(folder),
         })
     }
@@ -70,17 +78,22 @@ impl Source {
 
     /// The folder's own tokenizer, or the embedded one.
     pub(crate) fn tokenizer(&self) -> Result<Arc<Tokenizer>, CliError> {
-        Ok(tokenizer_of(&self.folder, &self.config)?)
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(Arc::clone(tokenizer));
+        }
+        let tokenizer = tokenizer_of(&self.folder, &self.config)?;
+        Ok(Arc::clone(self.tokenizer.get_or_init(|| tokenizer)))
     }
 
     /// Plans, refuses what does not fit into memory, opens the weights and puts the model on the chosen backend. When it
-    /// returns, everything that was planned is in memory.
+    /// returns, everything that was planned is in memory. The tokenizer is read meanwhile.
     pub(crate) fn load(&self, args: &ModelArgs, limits: &ModelLimits) -> Result<Loaded, CliError> {
         let backend = backend::choose(args)?;
         let plan = memory::plan(&self.config, limits, &*backend, args.processes)?;
         if !args.allow_overcommit {
             self.check_fit(args, limits, &*backend, &plan)?;
         }
+        let started = Instant::now();
         let checkpoint = self.open_weights(self.loading)?;
         let let_go = checkpoint.total_bytes() - kept_weight_bytes(&self.config, &*backend) as u64;
         let bar = output::byte_progress_bar(checkpoint.total_bytes());
@@ -90,9 +103,13 @@ impl Source {
                 .is_some_and(|available| available.bytes < plan.total_bytes() as u64 + let_go),
             on_progress: &mut |done| bar.set_position(done),
         };
-        let model = Model::load_with(&checkpoint, backend, limits, &mut loading);
+        let model = thread::scope(|scope| {
+            // Who asks for the tokenizer later reads it, where there is no thread for it, or is told what is wrong with it.
+            let _ = thread::Builder::new().spawn_scoped(scope, || self.tokenizer().is_ok());
+            Model::load_with(&checkpoint, backend, limits, &mut loading)
+        });
         bar.finish_and_clear();
-        Ok(Loaded { checkpoint, model: model?, plan })
+        Ok(Loaded { checkpoint, model: model?, plan, load_time: started.elapsed() })
     }
 
     /// Opens the weights and checks their headers against the configuration.

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sostenuto_engine::{
     Engine, EngineClient, EngineHandle, EngineOptions, Event, GenerateRequest, SamplingParams,
@@ -48,6 +49,7 @@ pub(crate) struct Facts {
     pub(crate) parameters: Parameters,
     pub(crate) weight_bytes: u64,
     pub(crate) loaded_as: LoadedAs,
+    pub(crate) load_time: Duration,
     pub(crate) own_tokenizer: bool,
     pub(crate) mode: Mode,
     pub(crate) limits: ModelLimits,
@@ -136,7 +138,7 @@ impl Facts {
         mode: Mode,
         name: Option<&str>,
     ) -> Result<Facts, CliError> {
-        let Loaded { checkpoint, model, plan } = loaded;
+        let Loaded { checkpoint, model, plan, load_time } = loaded;
         Ok(Facts {
             name: name.unwrap_or(&source.name).to_owned(),
             is_demo: source.is_demo,
@@ -145,6 +147,7 @@ impl Facts {
             parameters: Parameters::of(checkpoint.config()),
             weight_bytes: checkpoint.total_bytes(),
             loaded_as: checkpoint.loaded_as(),
+            load_time: *load_time,
             own_tokenizer: !source.tokenizer()?.is_o200k_harmony(),
             mode,
             limits: *model.limits(),
@@ -153,17 +156,18 @@ impl Facts {
         })
     }
 
-    /// One line: name, layout, size, how it was loaded.
+    /// One line: name, layout, size, how it was loaded and in what time.
     pub(crate) fn model_line(&self) -> String {
         format!(
-            "{}: gpt_oss, {} layout, {} layers, {} parameters ({} active), {}, {}",
+            "{}: gpt_oss, {} layout, {} layers, {} parameters ({} active), {}, {}, loaded in {:.2} s",
             self.name,
             self.layout,
             self.layers,
             output::parameters(self.parameters.total),
             output::parameters(self.parameters.active),
             output::bytes(self.weight_bytes),
-            self.loaded_as
+            self.loaded_as,
+            self.load_time.as_secs_f64()
         )
     }
 }
