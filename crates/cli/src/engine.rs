@@ -55,8 +55,7 @@ pub(crate) fn run(args: &EngineArgs) -> Result<(), CliError> {
         Err(other) => return Err(other),
     };
     if !args.quiet {
-        // The output may be closed, which is no reason to end.
-        let _ = banner::facts(&facts, Some(args.parent));
+        banner::facts(&facts, Some(args.parent))?;
     }
     let queue = EngineEnd::options(facts.limits.max_sequences, facts.limits.max_context);
     let options = EngineOptions {

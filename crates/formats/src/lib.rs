@@ -30,6 +30,7 @@ pub mod weights;
 pub use bytes::{LoadedAs, Loading, SharedBytes};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{ConfigError, LayerType, ModelConfig, RopeScaling};
+pub use mapping::pages;
 pub use safetensors::{SafetensorsError, SafetensorsFile};
 pub use summary::Summary;
 pub use synth::{SynthError, write_synthetic};

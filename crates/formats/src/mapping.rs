@@ -21,7 +21,10 @@ pub(crate) fn map_file(file: &File) -> io::Result<Mmap> {
 }
 
 /// `len` zero bytes on pages of their own, large ones where the system has them.
-pub(crate) fn pages(len: usize) -> io::Result<MmapMut> {
+///
+/// # Errors
+/// What the system says.
+pub fn pages(len: usize) -> io::Result<MmapMut> {
     let pages = MmapMut::map_anon(len)?;
     #[cfg(target_os = "linux")]
     let _ = pages.advise(memmap2::Advice::HugePage);

@@ -10,10 +10,8 @@ use std::ptr;
 use memmap2::MmapMut;
 use sostenuto_ops::DeviceError;
 
+use crate::kernel::packed::LINE;
 use crate::pool::Pool;
-
-/// No cache line is longer.
-const LINE: usize = 64;
 
 /// No page of an operating system is smaller.
 const PAGE: usize = 4096;
@@ -35,17 +33,13 @@ impl<const PARTS: usize> Number for crate::simd::int8::Integers<PARTS> {}
 #[cfg(target_arch = "x86_64")]
 impl Number for crate::simd::amx::Bf16Block {}
 
-/// `len` zero bytes on pages of their own, large ones where the system has them. None is in memory before it is touched.
+/// [`sostenuto_formats::pages`]; none is in memory before it is touched.
 ///
 /// # Errors
 /// [`DeviceError::OutOfMemory`].
 pub(crate) fn pages(len: usize, what: &str) -> Result<MmapMut, DeviceError> {
     let out_of_memory = |_| DeviceError::OutOfMemory { what: what.to_owned(), needed: len };
-    let pages = MmapMut::map_anon(len).map_err(out_of_memory)?;
-    // Where the system has no large pages, small ones do.
-    #[cfg(target_os = "linux")]
-    let _ = pages.advise(memmap2::Advice::HugePage);
-    Ok(pages)
+    sostenuto_formats::pages(len).map_err(out_of_memory)
 }
 
 /// A fixed number of zero-initialised numbers that start on a page.

@@ -1,4 +1,4 @@
-//! What `serve` prints when it starts.
+//! What `serve` prints when it starts. Whose output is closed goes on all the same: it is a server, and not what it prints.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -17,26 +17,38 @@ const QUESTION: &str = "What is Sostenuto?";
 
 /// Says what is about to be loaded, since that can take a while.
 pub(crate) fn loading(model: Option<&Path>) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
+    unless_closed(write_loading(&mut io::stdout().lock(), model))
+}
+
+/// Nothing is wrong where nobody reads.
+fn unless_closed(written: io::Result<()>) -> Result<(), CliError> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn write_loading(out: &mut impl Write, model: Option<&Path>) -> io::Result<()> {
     match model {
         Some(folder) => {
             writeln!(out, "Sostenuto {}: loading {}", env!("CARGO_PKG_VERSION"), folder.display())?
         }
         None => writeln!(out, "Sostenuto {}: loading the demo model", env!("CARGO_PKG_VERSION"))?,
     }
-    out.flush()?;
-    Ok(())
+    out.flush()
 }
 
 /// Says what was loaded into this process, whose front is another process if there is one.
 pub(crate) fn facts(facts: &Facts, front: Option<u32>) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
+    unless_closed(write_all(&mut io::stdout().lock(), facts, front))
+}
+
+fn write_all(out: &mut impl Write, facts: &Facts, front: Option<u32>) -> io::Result<()> {
     let style = Style::of_stdout();
-    write_facts(&mut out, facts)?;
-    write_plan(&mut out, facts, front, style)?;
-    write_kernels(&mut out, facts, style)?;
-    out.flush()?;
-    Ok(())
+    write_facts(out, facts)?;
+    write_plan(out, facts, front, style)?;
+    write_kernels(out, facts, style)?;
+    out.flush()
 }
 
 /// Says where the server listens and what to try; before that what was loaded, unless another process said it.
@@ -44,15 +56,17 @@ pub(super) fn ready(announcement: &Announcement, address: SocketAddr) -> Result<
     if let Some(loaded) = &announcement.facts {
         facts(loaded, None)?;
     }
-    let mut out = io::stdout().lock();
+    unless_closed(write_ready(&mut io::stdout().lock(), announcement, address))
+}
+
+fn write_ready(out: &mut impl Write, announcement: &Announcement, address: SocketAddr) -> io::Result<()> {
     let style = Style::of_stdout();
     if announcement.is_demo {
         writeln!(out, "\n{}", demo::NOTICE)?;
     }
     writeln!(out, "\n{}Listening on http://{address}{}", style.bold(), style.reset())?;
-    write_commands(&mut out, &announcement.name, address)?;
-    out.flush()?;
-    Ok(())
+    write_commands(out, &announcement.name, address)?;
+    out.flush()
 }
 
 fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {

@@ -1,9 +1,12 @@
 //! `serve`: what it says, what it answers, how it ends.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::time::Duration;
 
 use crate::server::ServerUnderTest;
-use crate::support::{arg, checkpoint, sostenuto, synth};
+use crate::support::{arg, checkpoint, program, sostenuto, synth};
 
 #[test]
 fn serve_says_what_it_loaded_and_ends_well_on_sigterm() {
@@ -73,4 +76,33 @@ fn checkpoint_without_harmony_tokens_cannot_be_served() {
     let folder = synth(&["--vocab", "64", "--layers", "1"]);
     let refusal = sostenuto(["serve", "--port", "0", "--model", arg(folder.path())]).refusal();
     assert!(refusal.contains("tokenizer.json"), "{refusal}");
+}
+
+#[test]
+fn server_whose_output_nobody_reads_serves() {
+    for in_process in [false, true] {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = program();
+        command.args(["serve", &format!("--port={port}"), "--ctx=256"]).stdin(Stdio::null());
+        command.args(in_process.then_some("--in-process")).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = command.spawn().unwrap();
+        drop(server.stdout.take());
+        let is_ready = || {
+            let mut answer = String::new();
+            let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+            let asked =
+                stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok()
+                && answer.starts_with("HTTP/1.1 200")
+        };
+        while !is_ready() {
+            assert_eq!(server.try_wait().unwrap(), None, "the server ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // It has said that it listens by then, or is about to.
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(is_ready(), "the server ended after it was ready");
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
 }

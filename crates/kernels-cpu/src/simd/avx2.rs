@@ -292,15 +292,21 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn prefetch_write(self, address: *const u8) {
-        // The intrinsic asks for reading unless a target feature is on that nothing else needs. Where the processor has no
-        // such instruction it does nothing.
-        with!(self, asm!("prefetchw [{0}]", in(reg) address, options(readonly, nostack, preserves_flags)));
+        prefetch_write(address);
     }
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         with!(self, _mm_prefetch::<_MM_HINT_T0>(address.cast()));
     }
+}
+
+/// See [`Simd::prefetch_write`]. The intrinsic asks for reading unless a target feature is on that nothing else needs; a
+/// processor without the instruction does nothing.
+#[inline(always)]
+pub(super) fn prefetch_write(address: *const u8) {
+    // SAFETY: a hint, whatever the address.
+    unsafe { asm!("prefetchw [{0}]", in(reg) address, options(readonly, nostack, preserves_flags)) };
 }
 
 /// See [`Simd::transpose_quads`]. Every x86-64 has the instructions.

@@ -3,7 +3,6 @@
 // Intrinsics: each is called behind the witness.
 #![allow(unsafe_code)]
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::{BLOCK, E8M0, Kernel, Simd, avx2, int8};
@@ -279,9 +278,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     fn prefetch_write(self, address: *const u8) {
-        // The intrinsic asks for reading unless a target feature is on that nothing else needs. Where the processor has no
-        // such instruction it does nothing.
-        with!(self, asm!("prefetchw [{0}]", in(reg) address, options(readonly, nostack, preserves_flags)));
+        avx2::prefetch_write(address);
     }
 
     #[inline(always)]
